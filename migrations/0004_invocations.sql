@@ -1,0 +1,176 @@
+-- The life of an invocation: one event, sent or to be sent to one action.
+--
+--                 actions_private.queue                  actions_private.invocations
+--            ┌──────────────────────────────┐           ┌─────────────────────────────┐
+--   enqueue ─┼─▶ queued ── claim ─▶ running ─┼─ complete ▶ ok, rejected, timeout, …     │
+--            │     │  │  (worker)      │    │  (worker) │                             │
+--            │     │  └────────────────┴────┼─ abandon ─▶ expired                      │
+--            │     │  (waiter, or janitor)  │           │                             │
+--            │     └────────────────────────┼─ kill ────▶ killed                       │
+--            └──────────────────────────────┘  (janitor)└─────────────────────────────┘
+--   enqueue of a killed action ────────────────────────▶ killed
+--
+-- An invocation is in exactly one of the two tables. Ending it deletes the row from
+-- `queue` and inserts one into `invocations` in one statement: whoever deletes the
+-- row decides, and nobody can decide twice.
+--
+-- Why two tables: `queue` holds only what is alive, so claiming stays fast however
+-- long the history is; the history is only ever appended to; and the event, which is
+-- full of personal data, is gone as soon as its outcome stands.
+
+create table actions_private.queue (
+  id               text        collate "C" not null primary key,
+  event_id         text        not null,
+  project_id       text        not null,
+  project_revision bigint      not null,
+  trigger          text        not null,
+  action_id        text        collate "C" not null,
+  action_version   integer     not null,
+  test             boolean     not null,
+  event            json        not null,
+  reply_to         text,
+  enqueued_at      timestamptz not null,
+  deadline_at      timestamptz not null,
+  status           text        not null default 'queued',
+  claim_token      uuid,
+  claimed_at       timestamptz,
+  worker           text,
+  constraint status_is_alive check (status in ('queued', 'running')),
+  constraint running_means_claimed check
+    ((status = 'running') = (claim_token is not null and claimed_at is not null and worker is not null))
+) with (
+  -- Claiming is a HOT update: no index names the columns it changes, and half of
+  -- each page is left free for the row's second version.
+  fillfactor = 50,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = -1,
+  autovacuum_vacuum_cost_delay = 0,
+  -- Giving pages back at the table's end takes an exclusive lock while people wait.
+  vacuum_truncate = false
+);
+comment on table actions_private.queue is
+  'Invocations that are not decided yet.';
+comment on column actions_private.queue.deadline_at is
+  'enqueued_at + the action''s timeout_ms + the queue allowance. After it the fleet has failed, not the endpoint.';
+comment on column actions_private.queue.claim_token is
+  'Proof of the claim: a write-back names it, and one that names another is too late.';
+
+create table actions_private.invocations (
+  id               text             collate "C" not null primary key,
+  event_id         text             not null,
+  project_id       text             not null,
+  trigger          text             not null,
+  action_id        text             collate "C" not null,
+  action_version   integer          not null,
+  test             boolean          not null,
+  status           text             not null,
+  outcome          json             not null,
+  http_status      integer,
+  duration_ms      double precision,
+  queue_ms         double precision,
+  error            text,
+  response_sha256  bytea,
+  enqueued_at      timestamptz      not null,
+  finished_at      timestamptz      not null,
+  worker           text,
+  constraint status_is_final check (status in
+    ('ok', 'rejected', 'timeout', 'network_error', 'ssrf_blocked', 'http_error',
+     'invalid_response', 'invalid_signature', 'killed', 'expired'))
+) partition by range (id);
+comment on table actions_private.invocations is
+  'Decided invocations, one partition a day. Written once: no role may update them.';
+comment on column actions_private.invocations.duration_ms is
+  'The call alone, DNS to last byte. Null where nothing was sent.';
+comment on column actions_private.invocations.queue_ms is
+  'From enqueue to claim. Null where it was never claimed.';
+
+create trigger decided_once before update on actions_private.invocations
+  for each row execute function actions_private.refuse_change();
+
+create index by_action on actions_private.invocations (action_id, finished_at);
+-- Rows arrive in the order they finish, so a few bytes per block range find the last minutes.
+create index by_time on actions_private.invocations
+  using brin (finished_at) with (pages_per_range = 16, autosummarize = on);
+
+-- The net under the partitions: if nobody made them ahead, nothing is lost.
+create table actions_private.invocations_default partition of actions_private.invocations default;
+
+create function actions_private.make_partitions(days_ahead integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  today constant date := (now() at time zone 'UTC')::date;
+  day date;
+  partition text;
+  lower_id text;
+  upper_id text;
+  made integer := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('actions_private.invocations partitions'));
+  for day in select today + n from generate_series(0, days_ahead) as n loop
+    partition := 'invocations_' || to_char(day, 'YYYYMMDD');
+    continue when to_regclass('actions_private.' || partition) is not null;
+    lower_id := 'inv_' || actions_private.id_time(day::timestamp at time zone 'UTC');
+    upper_id := 'inv_' || actions_private.id_time((day + 1)::timestamp at time zone 'UTC');
+    execute format('create table actions_private.%I (like actions_private.invocations including all)', partition);
+    -- Rows of this day that the net caught move into their own partition.
+    execute format(
+      'with caught as (delete from actions_private.invocations_default where id >= %L and id < %L returning *)
+       insert into actions_private.%I select * from caught', lower_id, upper_id, partition);
+    execute format(
+      'alter table actions_private.invocations attach partition actions_private.%I for values from (%L) to (%L)',
+      partition, lower_id, upper_id);
+    made := made + 1;
+  end loop;
+  return made;
+end
+$$;
+comment on function actions_private.make_partitions(integer) is
+  'Makes the daily partitions from today (UTC) to days_ahead days from now; returns how many were new. Example: select actions_private.make_partitions(7);';
+
+create function actions_private.drop_partitions(keep_days integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  oldest constant text := 'invocations_' || to_char((now() at time zone 'UTC')::date - keep_days, 'YYYYMMDD');
+  partition text;
+  dropped integer := 0;
+begin
+  if keep_days is null or keep_days < 1 then
+    raise exception 'keep_days is %, accepted is 1 or more', coalesce(keep_days::text, 'null')
+      using errcode = '22023', hint = 'Set retention.days to the whole days of history to keep.';
+  end if;
+  for partition in
+    select c.relname
+    from pg_inherits as i
+    join pg_class as c on c.oid = i.inhrelid
+    where i.inhparent = 'actions_private.invocations'::regclass
+      and c.relname ~ '^invocations_[0-9]{8}$' and c.relname < oldest
+  loop
+    execute format('drop table actions_private.%I', partition);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end
+$$;
+comment on function actions_private.drop_partitions(integer) is
+  'Drops partitions whose whole day is more than keep_days days ago; returns how many. Example: select actions_private.drop_partitions(30);';
+
+select actions_private.make_partitions(7);
+
+-- What the programs and the SQL functions must agree on; the leading janitor publishes its configuration here.
+create table actions_private.settings (
+  only_row             boolean          not null primary key default true,
+  queue_allowance_ms   integer          not null default 500,
+  window_s             integer          not null default 300,
+  error_ratio          double precision not null default 0.5,
+  timeout_ratio        double precision not null default 0.5,
+  consecutive_5xx      integer          not null default 100,
+  min_samples          integer          not null default 20,
+  constraint there_is_only_one_row check (only_row),
+  constraint queue_allowance_is_not_negative check (queue_allowance_ms >= 0)
+);
+comment on table actions_private.settings is
+  'One row: the configuration that SQL functions and views share with the programs.';
+insert into actions_private.settings default values;

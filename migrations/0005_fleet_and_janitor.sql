@@ -1,0 +1,60 @@
+-- Who is running, who leads, what changed, and the mail to be sent.
+
+create table actions_private.processes (
+  id         text        not null primary key,
+  kind       text        not null,
+  host       text        not null,
+  pid        integer     not null,
+  version    text        not null,
+  in_flight  integer     not null default 0,
+  started_at timestamptz not null default now(),
+  seen_at    timestamptz not null default now(),
+  constraint kind_is_known check (kind in ('worker', 'janitor')),
+  constraint in_flight_is_not_negative check (in_flight >= 0)
+);
+comment on table actions_private.processes is
+  'Heartbeats. A process deletes its row when it leaves in order; the janitor removes those that fell silent.';
+
+-- A lease, not a lock: it outlives a lost connection by seconds only, and the epoch
+-- fences whatever a paused leader still writes when it wakes up.
+create table actions_private.leadership (
+  only_row   boolean     not null primary key default true,
+  holder     text,
+  epoch      bigint      not null default 0,
+  expires_at timestamptz not null default '-infinity',
+  constraint there_is_only_one_row check (only_row)
+);
+comment on table actions_private.leadership is
+  'One row: which janitor leads. Every duty of the leader names its epoch.';
+insert into actions_private.leadership default values;
+
+create table actions_private.audit_log (
+  id         bigint      generated always as identity primary key,
+  at         timestamptz not null default clock_timestamp(),
+  project_id text        not null,
+  action_id  text        collate "C",
+  event      text        not null,
+  actor      text,
+  details    json        not null default '{}'
+);
+comment on table actions_private.audit_log is
+  'What was changed or dropped, by whom and why. Append only.';
+create index audit_by_action on actions_private.audit_log (action_id, at);
+create trigger audit_is_append_only before update on actions_private.audit_log
+  for each row execute function actions_private.refuse_change();
+
+create table actions_private.mail_outbox (
+  id              bigint      generated always as identity primary key,
+  project_id      text        not null,
+  action_id       text        collate "C" not null,
+  recipient       text        not null,
+  subject         text        not null,
+  body            text        not null,
+  created_at      timestamptz not null default clock_timestamp(),
+  attempts        integer     not null default 0,
+  next_attempt_at timestamptz not null default clock_timestamp(),
+  sent_at         timestamptz
+);
+comment on table actions_private.mail_outbox is
+  'Mail that must be sent, written in the transaction of what it reports.';
+create index unsent_mail on actions_private.mail_outbox (next_attempt_at) where sent_at is null;
