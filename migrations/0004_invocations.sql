@@ -71,6 +71,7 @@ create table actions_private.invocations (
   queue_ms         double precision,
   error            text,
   response_sha256  bytea,
+  overrode         boolean          not null default false,
   enqueued_at      timestamptz      not null,
   finished_at      timestamptz      not null,
   worker           text,
@@ -82,6 +83,8 @@ comment on table actions_private.invocations is
   'Decided invocations, one partition a day. Written once: no role may update them.';
 comment on column actions_private.invocations.duration_ms is
   'The call alone, DNS to last byte. Null where nothing was sent.';
+comment on column actions_private.invocations.overrode is
+  'The verdict''s override_claims, override_roles or override_permissions were honoured (also where every slug turned out to be unknown).';
 comment on column actions_private.invocations.queue_ms is
   'From enqueue to claim. Null where it was never claimed.';
 

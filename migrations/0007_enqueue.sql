@@ -1,0 +1,262 @@
+-- What auth-core calls: enqueue, enqueue_many, result, results, abandon.
+--
+-- All of them answer with the same row:
+--
+--   invocation_id   null when there is no action to call
+--   event_id        the given one or a new one
+--   action_id       null when there is no action to call
+--   status          queued, running, or a final status
+--   outcome         null while undecided
+--   wait_ms         how long to wait before abandoning; 0 when the outcome is here
+
+create function actions_private.refuse(message text, detail text, hint text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = '22023', message = refuse.message, detail = refuse.detail, hint = refuse.hint;
+end
+$$;
+comment on function actions_private.refuse(text, text, text) is
+  'Raises SQLSTATE 22023. Example: select actions_private.refuse(''timeout_ms is 7'', ''Accepted is 100 to 5000.'', ''Choose a timeout in that range.'');';
+
+-- PostgreSQL keeps \u0000 and half surrogate pairs in a json value, but refuses to look
+-- inside a value that has them. Where it must look, these escapes wear a mask.
+create function actions_private.mask_escapes(document text, mask text) returns text
+language sql immutable parallel safe
+return case when document ~ '\\u(0000|[dD][89a-fA-F])' then
+  pg_catalog.regexp_replace(document, '((?:^|[^\\])(?:\\\\)*)\\u(?=0000|[dD][89a-fA-F])', '\1' || mask, 'g')
+else document end;
+comment on function actions_private.mask_escapes(text, text) is
+  'Replaces the \u of escapes that json functions refuse; replace(…, mask, ''\u'') takes it back. Example: select actions_private.mask_escapes(''{"a":"\u0000"}'', ''MASK'');';
+
+create function actions_private.check_request(project_id text, trigger text, event json, event_id text) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  envelope_key text;
+begin
+  if project_id is null or length(project_id) not between 1 and 255 then
+    perform actions_private.refuse(
+      case when project_id is null then 'project_id is null' else format('project_id has %s characters', length(project_id)) end,
+      'Accepted is a text of 1 to 255 characters.', 'Pass the project in which the auth event happens.');
+  end if;
+  if trigger is null or trigger not in
+    ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'post_token_mint', 'pre_register', 'post_register')
+  then
+    perform actions_private.refuse(
+      format('trigger is %s', coalesce(quote_literal(left(trigger, 100)), 'null')),
+      'Accepted is pre_authenticate, post_authenticate, pre_token_mint, post_token_mint, pre_register or post_register.',
+      'Pass the moment of the auth event at which you are.');
+  end if;
+  if event_id !~ '^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$' then
+    perform actions_private.refuse(
+      format('event_id is %L', left(event_id, 100)),
+      'Accepted is evt_ and 26 upper-case Crockford base-32 characters of a UUIDv7.',
+      'Leave event_id out to have one made.');
+  end if;
+  if event is null or json_typeof(event) <> 'object' then
+    perform actions_private.refuse(
+      format('event is %s', case when event is null then 'null' else 'a JSON ' || json_typeof(event) end),
+      'Accepted is a JSON object with any of user, session, token, request, metadata.',
+      'Pass {} when there is nothing to tell.');
+  end if;
+  if octet_length(event::text) > 1048576 then
+    perform actions_private.refuse(
+      format('event has %s bytes', octet_length(event::text)),
+      'Accepted is up to 1048576 bytes of JSON.', 'Send identifiers instead of whole documents.');
+  end if;
+  select key into envelope_key
+  from json_object_keys(actions_private.mask_escapes(event::text, '')::json) as key
+  where key in ('event_id', 'trigger', 'occurred_at', 'project') limit 1;
+  if found then
+    perform actions_private.refuse(
+      format('event has the key %I', envelope_key),
+      'The keys event_id, trigger, occurred_at and project belong to the envelope, which the fleet writes.',
+      case when envelope_key = 'event_id' then 'Pass it as the argument event_id.' else 'Leave the key out.' end);
+  end if;
+end
+$$;
+comment on function actions_private.check_request(text, text, json, text) is
+  'Raises what is wrong with one request to enqueue. Example: select actions_private.check_request(''proj_acme_prod'', ''pre_register'', ''{}'', null);';
+
+create function actions_private.check_reply_to(reply_to text) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
+    perform actions_private.refuse(
+      case when reply_to = 'actions_queue' then 'reply_to is the fleet''s own channel actions_queue'
+           else format('reply_to has %s bytes', octet_length(reply_to)) end,
+      'Accepted is a channel name of 1 to 63 bytes of your own choice.',
+      'LISTEN on a channel of your process and pass its name; or pass null and ask actions.result.');
+  end if;
+end
+$$;
+comment on function actions_private.check_reply_to(text) is
+  'Raises what is wrong with a reply channel. Example: select actions_private.check_reply_to(''auth_core_7'');';
+
+create function actions_private.enqueue_rows(
+  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
+) returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  at constant timestamptz := clock_timestamp();
+begin
+  perform actions_private.check_reply_to(reply_to);
+  perform actions_private.check_request(r.project_id, r.trigger, r.event, r.event_id)
+  from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
+
+  return query
+  with asked as (
+    select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, actions_private.new_id('evt_')) as event_id
+    from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
+  ), routed as materialized (
+    select asked.*, a.id as action_id, a.version, a.killed_at, p.revision, v.timeout_ms + s.queue_allowance_ms as wait_ms,
+      case when a.id is not null then actions_private.new_id('inv_') end as invocation_id,
+      case
+        when a.id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
+        when a.killed_at is not null then
+          actions_private.outcome_without_verdict('killed', asked.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
+      end as outcome
+    from asked
+    cross join actions_private.settings as s
+    left join (
+      actions_private.actions as a
+      join actions_private.projects as p on p.id = a.project_id
+      join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
+    ) on a.project_id = asked.project_id and a.trigger = asked.trigger and a.enabled and a.deleted_at is null
+  ), queued as (
+    insert into actions_private.queue
+      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, deadline_at)
+    select r.invocation_id, r.event_id, r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event, enqueue_rows.reply_to,
+      at, at + r.wait_ms * interval '1 millisecond'
+    from routed as r
+    where r.outcome is null
+    returning id
+  ), skipped as (
+    insert into actions_private.invocations
+      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, error, enqueued_at, finished_at)
+    select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, 'killed', r.outcome, 'the action was killed', at, at
+    from routed as r
+    where r.killed_at is not null
+  )
+  select r.invocation_id, r.event_id, r.action_id,
+    case when r.outcome is null then 'queued' when r.killed_at is not null then 'killed' else 'ok' end,
+    r.outcome, case when r.outcome is null then r.wait_ms else 0 end
+  from routed as r
+  -- One wake-up for the whole statement, and none where nothing was queued.
+  cross join (select count(pg_notify('actions_queue', '')) from (select from queued limit 1) as any_row) as woken
+  order by r.n;
+end
+$$;
+comment on function actions_private.enqueue_rows(text[], text[], json[], text[], text) is
+  'The one way into the queue. Example: select * from actions_private.enqueue_rows(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], array[null], ''auth_core_7'');';
+
+create function actions.enqueue(
+  project_id text, trigger text, event json, reply_to text default null, event_id text default null
+) returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select * from actions_private.enqueue_rows(array[$1], array[$2], array[$3], array[$5], $4);
+end;
+comment on function actions.enqueue(text, text, json, text, text) is
+  'Asks the fleet to call the project''s action for one auth event; the result comes as NOTIFY on reply_to. Example: select * from actions.enqueue(''proj_acme_prod'', ''pre_token_mint'', ''{"user":{"id":"user_1","email":"alice@acme.com"}}'', ''auth_core_7'');';
+
+create function actions.enqueue_many(requests json, reply_to text)
+returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mask constant text := gen_random_uuid()::text;
+  wrong record;
+begin
+  if requests is null or json_typeof(requests) <> 'array' then
+    perform actions_private.refuse(
+      format('requests is %s', case when requests is null then 'null' else 'a JSON ' || json_typeof(requests) end),
+      'Accepted is a JSON array of objects {"project_id", "trigger", "event", "event_id"?}.',
+      'For a single event use actions.enqueue.');
+  end if;
+  requests := actions_private.mask_escapes(requests::text, mask)::json;
+  select n, json_typeof(element) as kind into wrong
+  from json_array_elements(requests) with ordinality as r (element, n)
+  where json_typeof(element) <> 'object' limit 1;
+  if found then
+    perform actions_private.refuse(
+      format('element %s of requests is a JSON %s', wrong.n, wrong.kind),
+      'Accepted is an object {"project_id", "trigger", "event", "event_id"?}.', 'Nothing of the array was enqueued.');
+  end if;
+  return query
+  select e.*
+  from (
+    select array_agg(r.project_id order by n) as project_ids, array_agg(r.trigger order by n) as triggers,
+      array_agg(replace(r.event::text, mask, '\u')::json order by n) as events, array_agg(r.event_id order by n) as event_ids
+    from rows from (json_to_recordset(requests) as (project_id text, trigger text, event json, event_id text))
+      with ordinality as r (project_id, trigger, event, event_id, n)
+  ) as columns,
+  actions_private.enqueue_rows(columns.project_ids, columns.triggers, columns.events, columns.event_ids, reply_to) as e;
+end
+$$;
+comment on function actions.enqueue_many(json, text) is
+  'enqueue for many events in one statement: one row for each, in order, or an error and nothing written. Example: select * from actions.enqueue_many(''[{"project_id":"proj_acme_prod","trigger":"pre_register","event":{}}]'', ''auth_core_7'');';
+
+create function actions.results(invocation_ids text[])
+returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  unknown text;
+begin
+  if invocation_ids is null then
+    perform actions_private.refuse('invocation_ids is null', 'Accepted is an array of ids.', 'Pass the ids that enqueue returned.');
+  end if;
+  -- One statement, one snapshot: an invocation is in exactly one of the two tables.
+  return query
+  select asked.id, f.event_id, f.action_id, f.status, f.outcome, f.wait_ms
+  from unnest(invocation_ids) with ordinality as asked (id, n)
+  join lateral (
+    select q.event_id, q.action_id, q.status, null::json,
+      greatest(0, ceil(extract(epoch from q.deadline_at - clock_timestamp()) * 1000))::integer
+    from actions_private.queue as q where q.id = asked.id
+    union all
+    select i.event_id, i.action_id, i.status, i.outcome, 0
+    from actions_private.invocations as i where i.id = asked.id
+  ) as f (event_id, action_id, status, outcome, wait_ms) on true
+  order by asked.n;
+  -- Asked again in a later snapshot: what was alive above may be decided by now.
+  select asked.id into unknown
+  from unnest(invocation_ids) as asked (id)
+  where not exists (select from actions_private.queue as q where q.id = asked.id)
+    and not exists (select from actions_private.invocations as i where i.id = asked.id)
+  limit 1;
+  if found then
+    perform actions_private.refuse(
+      format('invocation_id is %s', coalesce(quote_literal(left(unknown, 100)), 'null')),
+      'Accepted is the id of an invocation within the retention.', 'Pass the invocation_id that enqueue returned.');
+  end if;
+end
+$$;
+comment on function actions.results(text[]) is
+  'The present state of several invocations, in the order asked. Example: select * from actions.results(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
+
+create function actions.result(invocation_id text)
+returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select * from actions.results(array[$1]);
+end;
+comment on function actions.result(text) is
+  'The present state of one invocation; outcome is null while it is undecided. Example: select * from actions.result(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
+
+create function actions.abandon(invocation_id text)
+returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  -- If a worker is ending the invocation right now, this waits for it and then finds nothing to end.
+  select from actions_private.end_without_verdict(array[$1], 'expired', 'abandoned by its waiter: no result came in time');
+  select * from actions.results(array[$1]);
+end;
+comment on function actions.abandon(text) is
+  'Stops waiting: ends the invocation as expired unless its result got there first, and returns the one final outcome. Example: select * from actions.abandon(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';

@@ -1,0 +1,106 @@
+-- Rotating a secret without downtime, and trying an action without a person waiting.
+--
+-- A secret is derived from a root key, the action's id and a version; what happens here
+-- is only that the version grows. Until the overlap ends both versions count.
+
+create function actions.rotate_secret(action_id text, actor text default null, overlap interval default '24 hours') returns actions.actions
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant actions.actions := actions_private.lock_action(action_id);
+  after actions.actions;
+begin
+  if overlap is null or overlap < interval '0' or overlap > interval '30 days' then
+    perform actions_private.refuse(format('overlap is %s', coalesce(overlap::text, 'null')),
+      'Accepted is 0 to 30 days.', 'The default is 24 hours; 0 ends the previous secret at once.');
+  end if;
+  update actions_private.actions as a
+  set secret_version = a.secret_version + 1, secret_key_id = null, secret_sha256 = null,
+    previous_secret_version = case when overlap > interval '0' then a.secret_version end,
+    previous_secret_key_id = case when overlap > interval '0' then a.secret_key_id end,
+    previous_secret_until = case when overlap > interval '0' then clock_timestamp() + overlap end,
+    updated_at = now()
+  where a.id = before.action_id;
+  select * into after from actions.actions as a where a.action_id = before.action_id;
+  perform actions_private.write_audit(before, after, 'action.secret_rotated', actor);
+  perform pg_notify('actions_queue', 'secrets');
+  return after;
+end
+$$;
+comment on function actions.rotate_secret(text, text, interval) is
+  'Gives an action a new secret; requests carry signatures of both until the overlap ends. Example: select * from actions.rotate_secret(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''ada@acme.com'', ''24 hours'');';
+
+create function actions.finish_rotation(action_id text, actor text default null) returns actions.actions
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant actions.actions := actions_private.lock_action(action_id);
+  after actions.actions;
+begin
+  if before.previous_secret_version is null then
+    return before; -- the overlap has ended by itself, or there was none
+  end if;
+  update actions_private.actions as a
+  set previous_secret_version = null, previous_secret_key_id = null, previous_secret_until = null, updated_at = now()
+  where a.id = before.action_id;
+  select * into after from actions.actions as a where a.action_id = before.action_id;
+  perform actions_private.write_audit(before, after, 'action.rotation_finished', actor);
+  return after;
+end
+$$;
+comment on function actions.finish_rotation(text, text) is
+  'Ends the overlap of a rotation: only the new secret counts from here on. Example: select * from actions.finish_rotation(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''ada@acme.com'');';
+
+create function actions_private.sample_event(trigger text) returns json
+language sql immutable parallel safe
+return pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
+  'user', case when trigger = 'pre_register'
+    then pg_catalog.json_build_object('email', 'test@example.com', 'email_verified', false)
+    else pg_catalog.json_build_object('id', 'user_test', 'email', 'test@example.com', 'email_verified', true) end,
+  'session', case when trigger in ('pre_token_mint', 'post_token_mint')
+    then pg_catalog.json_build_object('id', 'sess_test', 'organization_id', 'org_test') end,
+  'token', case when trigger in ('pre_token_mint', 'post_token_mint')
+    then pg_catalog.json_build_object('token_type', 'user', 'roles', pg_catalog.json_build_array('member'),
+      'permissions', pg_catalog.json_build_array(), 'ttl_seconds', 900) end,
+  'request', pg_catalog.json_build_object('ip', '192.0.2.1', 'user_agent', 'Authio-Actions test event'),
+  'metadata', pg_catalog.json_build_object('test', true)));
+comment on function actions_private.sample_event(text) is
+  'The made-up event of a trigger. Example: select actions_private.sample_event(''pre_token_mint'');';
+
+create function actions_private.enqueue_test(action actions.actions, reply_to text)
+returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  at constant timestamptz := clock_timestamp();
+begin
+  perform actions_private.check_reply_to(reply_to);
+  perform pg_notify('actions_queue', '');
+  return query
+  with asked as (
+    select actions_private.new_id('inv_') as id, actions_private.new_id('evt_') as event_id, p.id as project_id, p.revision,
+      action.timeout_ms + s.queue_allowance_ms as wait_ms
+    from actions_private.projects as p cross join actions_private.settings as s
+    where p.id = action.project_id
+  ), queued as (
+    insert into actions_private.queue
+      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, deadline_at)
+    select a.id, a.event_id, a.project_id, a.revision, action.trigger, action.action_id, action.version, true,
+      actions_private.sample_event(action.trigger), enqueue_test.reply_to, at, at + a.wait_ms * interval '1 millisecond'
+    from asked as a
+  )
+  select a.id, a.event_id, action.action_id, 'queued', null::json, a.wait_ms from asked as a;
+end
+$$;
+comment on function actions_private.enqueue_test(actions.actions, text) is
+  'Queues a made-up event for an action, whatever its switches say. Example: select t.* from actions.actions as a, actions_private.enqueue_test(a, ''dashboard_1'') as t limit 1;';
+
+create function actions.send_test_event(action_id text, reply_to text default null)
+returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select t.* from actions_private.lock_action($1) as a, actions_private.enqueue_test(a, $2) as t;
+end;
+comment on function actions.send_test_event(text, text) is
+  'Sends a made-up event with metadata.test = true on the real path, also to a disabled or killed action. Example: select * from actions.send_test_event(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''dashboard_1'');';

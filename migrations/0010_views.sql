@@ -1,0 +1,121 @@
+-- What operators read. Tables behind these views may change, the views keep their columns.
+
+create view actions.recent_invocations as
+with both_lives as (
+  select q.id, q.event_id, q.action_id, q.project_id, q.trigger, q.status, null::json as outcome, null::integer as http_status,
+    null::double precision as duration_ms, extract(epoch from q.claimed_at - q.enqueued_at)::double precision * 1000 as queue_ms,
+    null::text as error, null::bytea as response_sha256, false as overrode, q.test, q.enqueued_at, null::timestamptz as finished_at,
+    q.worker, q.action_version
+  from actions_private.queue as q
+  union all
+  select i.id, i.event_id, i.action_id, i.project_id, i.trigger, i.status, i.outcome, i.http_status,
+    i.duration_ms, i.queue_ms, i.error, i.response_sha256, i.overrode, i.test, i.enqueued_at, i.finished_at,
+    i.worker, i.action_version
+  from actions_private.invocations as i
+)
+select id as invocation_id, event_id, action_id, project_id, trigger, status, outcome ->> 'decision' as decision, http_status,
+  duration_ms, queue_ms, error, encode(response_sha256, 'hex') as response_sha256, overrode, test,
+  outcome ->> 'code' as deny_code, outcome ->> 'reason' as deny_reason, outcome -> 'dropped' as dropped,
+  enqueued_at, finished_at, worker, action_version, outcome
+from both_lives;
+comment on view actions.recent_invocations is
+  'Every invocation within the retention, decided or not. Example: select invocation_id, status, http_status, duration_ms, error from actions.recent_invocations where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by enqueued_at desc limit 20;';
+
+create function actions.recent(action_id text, n integer default 100) returns setof actions.recent_invocations
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+  if not exists (select from actions_private.actions as a where a.id = action_id) then
+    perform actions_private.refuse(format('action_id is %s', coalesce(quote_literal(left(action_id, 100)), 'null')),
+      'Accepted is the id of an action.', 'List them with: select action_id, name from actions.actions;');
+  end if;
+  if n is null or n not between 1 and 10000 then
+    perform actions_private.refuse(format('n is %s', coalesce(n::text, 'null')), 'Accepted is 1 to 10000.', 'The default is 100.');
+  end if;
+  return query
+  select r.* from actions.recent_invocations as r where r.action_id = $1 order by coalesce(r.finished_at, 'infinity') desc, r.invocation_id desc limit n;
+end
+$$;
+comment on function actions.recent(text, integer) is
+  'The last n invocations of an action, newest first. Example: select status, http_status, error from actions.recent(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', 20);';
+
+-- The kill-switch's own view of the world, and how far each action is from a trip.
+create view actions.action_health as
+select a.id as action_id, a.project_id, w.calls, w.errors, w.timeouts,
+  coalesce(w.errors::double precision / nullif(w.calls, 0), 0) as error_ratio,
+  coalesce(w.timeouts::double precision / nullif(w.calls, 0), 0) as timeout_ratio,
+  streak.length as consecutive_5xx,
+  a.killed_at,
+  greatest(0, s.min_samples - w.calls) as calls_until_ratios_count,
+  greatest(0, floor((s.error_ratio * w.calls - w.errors) / (1 - least(s.error_ratio, 0.999999))) + 1)::bigint as errors_until_trip,
+  greatest(0, floor((s.timeout_ratio * w.calls - w.timeouts) / (1 - least(s.timeout_ratio, 0.999999))) + 1)::bigint as timeouts_until_trip,
+  greatest(0, s.consecutive_5xx - streak.length) as consecutive_5xx_until_trip
+from actions_private.actions as a
+cross join actions_private.settings as s
+cross join lateral (
+  select count(*) as calls,
+    count(*) filter (where i.status not in ('ok', 'rejected')) as errors,
+    count(*) filter (where i.status = 'timeout') as timeouts
+  from actions_private.invocations as i
+  where i.action_id = a.id and i.finished_at > now() - s.window_s * interval '1 second'
+    and i.enqueued_at >= a.counting_since and not i.test and i.status not in ('killed', 'expired')
+) as w
+cross join lateral (
+  select count(*) as length
+  from (
+    select bool_and(coalesce(l.http_status >= 500 and l.status = 'http_error', false)) over (order by l.finished_at desc, l.id desc) as unbroken
+    from (
+      select i.id, i.finished_at, i.http_status, i.status
+      from actions_private.invocations as i
+      where i.action_id = a.id and i.enqueued_at >= a.counting_since and not i.test and i.status not in ('killed', 'expired')
+      order by i.finished_at desc, i.id desc
+      limit s.consecutive_5xx
+    ) as l
+  ) as newest
+  where newest.unbroken
+) as streak
+where a.deleted_at is null;
+comment on view actions.action_health is
+  'Counts and ratios of the kill-switch''s window for each action, and how many more bad calls trip it. Example: select action_id, calls, error_ratio, errors_until_trip from actions.action_health order by error_ratio desc;';
+
+create view actions.queue_health as
+select count(*) filter (where q.status = 'queued') as queued,
+  count(*) filter (where q.status = 'running') as running,
+  count(*) filter (where q.deadline_at < clock_timestamp()) as past_deadline,
+  coalesce(extract(epoch from clock_timestamp() - min(q.enqueued_at) filter (where q.status = 'queued')) * 1000, 0)::double precision as oldest_queued_ms,
+  (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute') as finished_last_minute,
+  (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute' and i.status = 'expired') as expired_last_minute,
+  (select count(*) from actions_private.mail_outbox as m where m.sent_at is null) as mails_waiting
+from actions_private.queue as q;
+comment on view actions.queue_health is
+  'One row: what waits, for how long, and what the last minute did. Example: select queued, oldest_queued_ms, expired_last_minute from actions.queue_health;';
+
+create view actions.latency as
+select i.trigger, count(*) as calls,
+  percentile_cont(0.5) within group (order by i.duration_ms) as duration_p50_ms,
+  percentile_cont(0.99) within group (order by i.duration_ms) as duration_p99_ms,
+  percentile_cont(0.5) within group (order by i.queue_ms) as queue_p50_ms,
+  percentile_cont(0.99) within group (order by i.queue_ms) as queue_p99_ms,
+  percentile_cont(0.5) within group (order by extract(epoch from i.finished_at - i.enqueued_at) * 1000 - i.duration_ms) as overhead_p50_ms,
+  percentile_cont(0.99) within group (order by extract(epoch from i.finished_at - i.enqueued_at) * 1000 - i.duration_ms) as overhead_p99_ms
+from actions_private.invocations as i
+where i.finished_at > now() - interval '5 minutes' and i.duration_ms is not null
+group by i.trigger;
+comment on view actions.latency is
+  'Five minutes of calls for each trigger: the call alone, the wait before it, and all that the fleet adds. Example: select trigger, duration_p99_ms, overhead_p99_ms from actions.latency;';
+
+create view actions.fleet as
+select p.id as process_id, p.kind, p.host, p.pid, p.version, p.in_flight, p.started_at, p.seen_at as heartbeat_at,
+  p.seen_at > clock_timestamp() - interval '15 seconds' as alive,
+  p.kind = 'janitor' and l.holder is not distinct from p.id and l.expires_at > clock_timestamp() as leads
+from actions_private.processes as p
+cross join actions_private.leadership as l;
+comment on view actions.fleet is
+  'Workers and janitors that reported themselves. Example: select kind, host, version, in_flight, heartbeat_at, leads from actions.fleet where alive;';
+
+create view actions.audit_log as
+select at, project_id, action_id, event, actor, details
+from actions_private.audit_log;
+comment on view actions.audit_log is
+  'What was changed, killed or dropped, by whom and why. Example: select at, event, actor, details from actions.audit_log where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by at desc;';

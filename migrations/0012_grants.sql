@@ -1,0 +1,75 @@
+-- Who may do what. PUBLIC has nothing; each role has the least its program needs.
+-- Interface functions run with their owner's rights, so most roles need no table at all.
+
+revoke all on schema actions, actions_private from public;
+revoke all on all tables in schema actions, actions_private from public;
+revoke all on all functions in schema actions, actions_private from public;
+alter default privileges in schema actions, actions_private revoke all on tables from public;
+alter default privileges revoke execute on functions from public;
+
+grant usage on schema actions to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
+grant usage on schema actions_private to actions_worker, actions_janitor;
+
+-- auth-core: ask, wait, abandon.
+grant execute on function
+  actions.enqueue(text, text, json, text, text), actions.enqueue_many(json, text),
+  actions.result(text), actions.results(text[]), actions.abandon(text)
+to actions_core;
+
+-- Workers: take from the queue, write history, record fingerprints of secrets.
+grant select, delete, update (status, claim_token, claimed_at, worker) on actions_private.queue to actions_worker;
+grant select, insert on actions_private.invocations to actions_worker;
+grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_worker;
+grant select, update (secret_key_id, secret_sha256, previous_secret_key_id) on actions_private.actions to actions_worker;
+grant select on actions_private.projects, actions_private.action_versions, actions_private.settings to actions_worker;
+grant select, insert, delete, update (in_flight, seen_at) on actions_private.processes to actions_worker, actions_janitor;
+
+-- Janitors: the duties of the leader, nothing that decides by a verdict.
+grant select on all tables in schema actions_private to actions_janitor;
+grant select on all tables in schema actions to actions_janitor;
+grant update (holder, epoch, expires_at) on actions_private.leadership to actions_janitor;
+grant delete, update (status) on actions_private.queue to actions_janitor;
+grant insert on actions_private.invocations to actions_janitor;
+grant update (killed_at, killed_reason, updated_at) on actions_private.actions to actions_janitor;
+grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_janitor;
+grant insert (project_id, action_id, recipient, subject, text_body, html_body),
+  update (attempts, next_attempt_at, sent_at) on actions_private.mail_outbox to actions_janitor;
+grant update (queue_allowance_ms, window_s, error_ratio, timeout_ratio, consecutive_5xx, min_samples)
+  on actions_private.settings to actions_janitor;
+grant execute on function
+  actions_private.take_lead(text, interval), actions_private.leads(bigint),
+  actions_private.kill_action(bigint, text, timestamptz, text, json, text, text, text),
+  actions_private.end_queued_of_killed(bigint), actions_private.end_past_deadline(bigint),
+  actions_private.end_without_verdict(text[], text, text),
+  actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
+  actions_private.make_partitions(integer), actions_private.drop_partitions(integer)
+to actions_janitor;
+
+-- Control planes: configure.
+grant execute on function
+  actions.upsert_project(text, text, boolean), actions.set_project_roles(text, text[]), actions.set_project_members(text, json),
+  actions.create_action(text, text, text, text, integer, text, text, boolean, text), actions.update_action(text, json, text),
+  actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
+  actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
+  actions.send_test_event(text, text), actions.result(text), actions.results(text[])
+to actions_admin;
+grant select on actions.actions, actions.audit_log to actions_admin;
+
+-- Operators: look.
+grant select on all tables in schema actions to actions_ops;
+grant execute on function actions.recent(text, integer) to actions_ops, actions_admin;
+
+-- Every program compares the schema's version with its own at start. sqlx keeps the list of
+-- applied migrations in _sqlx_migrations, which `actionsctl migrate` puts beside the tables.
+create function actions.schema_version() returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select max(version) from actions_private._sqlx_migrations where success);
+end
+$$;
+comment on function actions.schema_version() is
+  'The number of the last migration applied. Example: select actions.schema_version();';
+revoke all on function actions.schema_version() from public;
+grant execute on function actions.schema_version()
+to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
