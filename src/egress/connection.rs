@@ -1,0 +1,229 @@
+//! One connection to one judged address: TCP, TLS, HTTP/1.1, one exchange at a time.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use url::Host;
+
+use super::{CallError, Endpoint, Phase, Target};
+use crate::config::ConfigError;
+use crate::domain::{Answer, Body, MAX_RESPONSE_BYTES};
+
+const USER_AGENT: &str = concat!("Authio-Actions/", env!("CARGO_PKG_VERSION"));
+/// Everything an endpoint may send before its body; more is no answer to us.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// How long the body of a failure is worth waiting for: only its hash is kept.
+const FAILED_BODY_PATIENCE: Duration = Duration::from_millis(250);
+/// How long one of several addresses may take before the next is tried.
+const ADDRESS_PATIENCE: Duration = Duration::from_millis(300);
+
+/// What to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Headers beside those that every request has.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// The JSON body; these bytes are the sent bytes.
+    pub body: &'a str,
+}
+
+pub(super) type Message = hyper::Request<Full<Bytes>>;
+
+impl Request<'_> {
+    pub(super) fn build(self, endpoint: &Endpoint) -> Result<Message, CallError> {
+        let url = &endpoint.url;
+        let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let host = url.port().map_or_else(|| host_header(endpoint), |port| format!("{}:{port}", host_header(endpoint)));
+        let mut request = hyper::Request::post(path)
+            .header(hyper::header::HOST, host)
+            .header(hyper::header::USER_AGENT, USER_AGENT)
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .header(hyper::header::ACCEPT, "application/json");
+        for (name, value) in self.headers {
+            request = request.header(HeaderName::from_static(name), HeaderValue::try_from(*value).map_err(unsendable)?);
+        }
+        request.body(Full::new(Bytes::copy_from_slice(self.body.as_bytes()))).map_err(unsendable)
+    }
+}
+
+fn unsendable(error: impl std::fmt::Display) -> CallError {
+    CallError::Network { phase: Phase::FirstByte, why: format!("the request cannot be written: {error}") }
+}
+
+fn host_header(endpoint: &Endpoint) -> String {
+    match &endpoint.host {
+        Host::Ipv6(address) => format!("[{address}]"),
+        _ => endpoint.host_name.clone(),
+    }
+}
+
+pub(super) struct Connection(http1::SendRequest<Full<Bytes>>);
+
+impl Connection {
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_ready() && !self.0.is_closed()
+    }
+
+    /// Sends a request; a request of which nothing was written comes back with the error.
+    pub(super) async fn send(&mut self, message: Message) -> Result<hyper::Response<Incoming>, (String, Option<Message>)> {
+        self.0.try_send_request(message).await.map_err(|mut refused| {
+            let unsent = refused.take_message();
+            (explain(refused.error()), unsent)
+        })
+    }
+}
+
+fn explain(error: &hyper::Error) -> String {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    match cause {
+        _ if error.is_incomplete_message() => "the endpoint closed the connection before it answered".to_owned(),
+        Some(io) => explain_io(io),
+        None if error.is_parse_too_large() => format!("the response's headers have more than {MAX_HEAD_BYTES} bytes"),
+        None if error.is_parse() => "the endpoint's answer is no HTTP/1.1".to_owned(),
+        None => error.to_string(),
+    }
+}
+
+fn explain_io(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "the endpoint refused the connection".to_owned(),
+        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => "the endpoint reset the connection".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "the endpoint closed the connection in the middle".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Dials the judged addresses in turn, then speaks TLS and HTTP.
+pub(super) async fn open(
+    target: &Target,
+    tls: &Arc<rustls::ClientConfig>,
+    deadline: Instant,
+    phase: &mut Phase,
+) -> Result<(Connection, SocketAddr), CallError> {
+    let (stream, address) = dial(&target.addresses, deadline).await?;
+    *phase = Phase::Tls;
+    let network = |why| CallError::Network { phase: Phase::Tls, why };
+    let endpoint = &target.endpoint;
+    let server_name = match endpoint.literal() {
+        Some(ip) => ServerName::from(ip),
+        None => ServerName::try_from(endpoint.host_name.clone()).map_err(|_| network("no certificate can name this host".to_owned()))?,
+    };
+    let stream = tokio_rustls::TlsConnector::from(Arc::clone(tls))
+        .connect(server_name, stream)
+        .await
+        .map_err(|error| network(explain_io(&error)))?;
+    let mut http = http1::Builder::new();
+    http.max_buf_size(MAX_HEAD_BYTES);
+    let (sender, driver) = http.handshake(TokioIo::new(stream)).await.map_err(|error| network(explain(&error)))?;
+    // Ends with the connection: when the sender is dropped, or the other side closes.
+    tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "a connection to an endpoint ended");
+        }
+    });
+    Ok((Connection(sender), address))
+}
+
+async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<(TcpStream, SocketAddr), CallError> {
+    let mut why = "the name has no address".to_owned();
+    for (at, address) in addresses.iter().enumerate() {
+        let is_last = at + 1 == addresses.len();
+        let until = if is_last { deadline } else { deadline.min(Instant::now() + ADDRESS_PATIENCE) };
+        match tokio::time::timeout_at(until, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+                return Ok((stream, *address));
+            }
+            Ok(Err(error)) => why = explain_io(&error),
+            Err(_) if is_last => return Err(CallError::OutOfTime { phase: Phase::Connect }),
+            Err(_) => {}
+        }
+    }
+    Err(CallError::Network { phase: Phase::Connect, why })
+}
+
+/// Reads an answer up to the cap; also tells whether the connection may be used again.
+pub(super) async fn read(response: hyper::Response<Incoming>, deadline: Instant) -> Result<(Answer, bool), CallError> {
+    let (head, body) = response.into_parts();
+    let failed = !head.status.is_success();
+    let patience = if failed { deadline.min(Instant::now() + FAILED_BODY_PATIENCE) } else { deadline };
+    let body = match tokio::time::timeout_at(patience, capped(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) | Err(_) if failed => Body::Broken,
+        Ok(Err(why)) => return Err(CallError::Network { phase: Phase::Body, why }),
+        Err(_) => return Err(CallError::OutOfTime { phase: Phase::Body }),
+    };
+    let reusable = matches!(body, Body::Whole(_));
+    let answer = Answer {
+        http_status: head.status.as_u16(),
+        content_type: all(&head.headers, hyper::header::CONTENT_TYPE.as_str()),
+        signature: all(&head.headers, "authio-response-signature"),
+        body,
+    };
+    Ok((answer, reusable))
+}
+
+/// Reads until the body ends or is one byte too large; a length that says so is believed.
+async fn capped(mut body: Incoming) -> Result<Body, String> {
+    let announced = hyper::body::Body::size_hint(&body).lower();
+    if announced > MAX_RESPONSE_BYTES as u64 {
+        return Ok(Body::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| explain(&error))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > MAX_RESPONSE_BYTES {
+                return Ok(Body::TooLarge);
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(Body::Whole(bytes))
+}
+
+fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+}
+
+/// Public roots, compiled in, so that an image with a private root changes nothing; and the
+/// operator's extra ones.
+pub(super) fn tls_config(extra_ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, ConfigError> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = extra_ca_file {
+        let fault = |why: String| ConfigError {
+            key: "egress.extra_ca_file".to_owned(),
+            given: format!("{}: {why}", path.display()),
+            accepted: "the path of a PEM file with one or more certificates".to_owned(),
+        };
+        let mut added = 0;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))? {
+            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+            added += 1;
+        }
+        if added == 0 {
+            return Err(fault("it holds no certificate".to_owned()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| ConfigError { key: "egress".to_owned(), given: error.to_string(), accepted: "TLS 1.2 and 1.3".to_owned() })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

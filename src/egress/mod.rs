@@ -1,0 +1,235 @@
+//! The only room that opens sockets to customers.
+//!
+//! Called by the worker's flow (`clear`, then `post`) and by `actionsctl`. A [`Target`] can
+//! only be made here: it is a URL whose name and every resolved address passed the rules,
+//! and only those addresses are dialled.
+//!
+//! Absent on purpose:
+//! - redirects: a cleared address says nothing about the next one;
+//! - retries: a second POST may run the customer's side effects twice;
+//! - proxies from the environment, cookies, decompression, HTTP/2 (whose streams a server
+//!   may refuse in a way that clients answer by sending again).
+
+mod address;
+mod connection;
+mod resolver;
+mod url;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{self, ConfigError};
+use crate::domain::Answer;
+
+pub use self::address::{Rules, forbidden};
+pub use self::connection::Request;
+pub use self::url::{Endpoint, Refusal};
+use self::connection::Connection;
+use self::resolver::Resolver;
+
+/// Why there is no answer, in words that a customer can act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The URL or an address is forbidden; nothing was dialled.
+    #[error("{0}")]
+    Blocked(String),
+    /// DNS, connect, TLS or the connection failed.
+    #[error("{phase}: {why}")]
+    Network {
+        /// What was going on.
+        phase: Phase,
+        /// What went wrong.
+        why: String,
+    },
+    /// The budget ended first.
+    #[error("out of time in {phase}")]
+    OutOfTime {
+        /// What was going on.
+        phase: Phase,
+    },
+}
+
+/// The steps of a call, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// Names to addresses.
+    #[default]
+    Dns,
+    /// TCP.
+    Connect,
+    /// The TLS handshake and the certificate.
+    Tls,
+    /// From the request's first byte to the response's.
+    FirstByte,
+    /// The rest of the response.
+    Body,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "DNS",
+            Self::Connect => "connect",
+            Self::Tls => "TLS",
+            Self::FirstByte => "waiting for the response",
+            Self::Body => "reading the response",
+        })
+    }
+}
+
+/// A cleared URL: where it may be dialled, and nowhere else.
+#[derive(Debug, Clone)]
+pub struct Target {
+    endpoint: Endpoint,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Makes calls to endpoints, and keeps their idle connections for a short while.
+pub struct Egress {
+    rules: Rules,
+    resolver: Resolver,
+    tls: Arc<rustls::ClientConfig>,
+    idle_for: Duration,
+    idle: Mutex<HashMap<(String, SocketAddr), Vec<(Instant, Connection)>>>,
+}
+
+/// Idle connections kept for one action at one address.
+const MAX_IDLE: usize = 64;
+
+impl Egress {
+    /// Reads the rules and the roots.
+    pub fn new(config: &config::Egress) -> Result<Self, ConfigError> {
+        Ok(Self {
+            rules: Rules::new(config),
+            resolver: Resolver::new(config),
+            tls: connection::tls_config(config.extra_ca_file.as_deref())?,
+            idle_for: Duration::from_millis(config.idle_connection_ms),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Judges a URL by itself, without DNS.
+    pub fn check_url(&self, url: &str) -> Result<Endpoint, Refusal> {
+        Endpoint::parse(url, &self.rules)
+    }
+
+    /// Judges a URL with given DNS answers.
+    pub fn check_answers(&self, endpoint: Endpoint, addresses: &[std::net::IpAddr]) -> Result<Target, CallError> {
+        for address in addresses {
+            if let Some(why) = self.rules.forbid(*address) {
+                return Err(CallError::Blocked(format!("the endpoint's host resolves to a forbidden address: {why}")));
+            }
+        }
+        let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, endpoint.port)).collect();
+        Ok(Target { endpoint, addresses })
+    }
+
+    /// Judges a URL and every address it resolves to. Runs at every call: names move.
+    pub async fn clear(&self, url: &str, deadline: Instant) -> Result<Target, CallError> {
+        let endpoint = self.check_url(url).map_err(|refusal| CallError::Blocked(refusal.to_string()))?;
+        let addresses = match endpoint.literal() {
+            Some(address) => vec![address],
+            None => {
+                let resolving = self.resolver.resolve(&endpoint.host_name);
+                let network = |why| CallError::Network { phase: Phase::Dns, why };
+                tokio::time::timeout_at(deadline, resolving)
+                    .await
+                    .map_err(|_| CallError::OutOfTime { phase: Phase::Dns })?
+                    .map_err(network)?
+            }
+        };
+        self.check_answers(endpoint, &addresses)
+    }
+
+    /// Sends one POST and reads the answer, up to the cap, before `deadline`.
+    ///
+    /// `owner` names whose connections may be used again: an action never meets another's.
+    pub async fn post(&self, owner: &str, target: &Target, request: Request<'_>, deadline: Instant) -> Result<Answer, CallError> {
+        let mut phase = Phase::Connect;
+        let exchange = self.exchange(owner, target, request, deadline, &mut phase);
+        match tokio::time::timeout_at(deadline, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(CallError::OutOfTime { phase }),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        owner: &str,
+        target: &Target,
+        request: Request<'_>,
+        deadline: Instant,
+        phase: &mut Phase,
+    ) -> Result<Answer, CallError> {
+        let mut message = request.build(&target.endpoint)?;
+        for address in &target.addresses {
+            while let Some(mut connection) = self.take_idle(owner, *address) {
+                *phase = Phase::FirstByte;
+                match connection.send(message).await {
+                    Ok(response) => return self.finish(owner, *address, connection, response, deadline, phase).await,
+                    // Only a request of which no byte was written comes back to be sent elsewhere.
+                    Err((_, Some(unsent))) => message = unsent,
+                    Err((why, None)) => return Err(CallError::Network { phase: *phase, why }),
+                }
+            }
+        }
+        *phase = Phase::Connect;
+        let (mut connection, address) = connection::open(target, &self.tls, deadline, phase).await?;
+        *phase = Phase::FirstByte;
+        match connection.send(message).await {
+            Ok(response) => self.finish(owner, address, connection, response, deadline, phase).await,
+            Err((why, _)) => Err(CallError::Network { phase: *phase, why }),
+        }
+    }
+
+    async fn finish(
+        &self,
+        owner: &str,
+        address: SocketAddr,
+        connection: Connection,
+        response: hyper::Response<hyper::body::Incoming>,
+        deadline: Instant,
+        phase: &mut Phase,
+    ) -> Result<Answer, CallError> {
+        *phase = Phase::Body;
+        let (answer, reusable) = connection::read(response, deadline).await?;
+        if reusable && connection.is_open() && !self.idle_for.is_zero() {
+            self.keep_idle(owner, address, connection);
+        }
+        Ok(answer)
+    }
+
+    fn take_idle(&self, owner: &str, address: SocketAddr) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (owner.to_owned(), address);
+        let connections = idle.get_mut(&key)?;
+        let fresh = std::iter::from_fn(|| connections.pop())
+            .find(|(since, connection)| since.elapsed() < self.idle_for && connection.is_open())
+            .map(|(_, connection)| connection);
+        if connections.is_empty() {
+            idle.remove(&key);
+        }
+        fresh
+    }
+
+    fn keep_idle(&self, owner: &str, address: SocketAddr, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.entry((owner.to_owned(), address)).or_default();
+        if connections.len() < MAX_IDLE {
+            connections.push((Instant::now(), connection));
+        }
+    }
+
+    /// Closes connections that were idle for too long; the worker calls it now and then.
+    pub fn close_idle(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|_, connections| {
+            connections.retain(|(since, connection)| since.elapsed() < self.idle_for && connection.is_open());
+            !connections.is_empty()
+        });
+    }
+}

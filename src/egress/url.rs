@@ -1,0 +1,131 @@
+//! Which URLs may be called: one parse, judged on the parsed host.
+
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::Rules;
+
+/// Why a URL is refused before any name is resolved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is no https URL without user-info: `create_action` would not take it.
+    #[error("the endpoint URL is invalid: {0}")]
+    Invalid(String),
+    /// Its host is forbidden.
+    #[error("the endpoint URL is forbidden: {0}")]
+    Forbidden(String),
+}
+
+/// A parsed and permitted URL, its addresses not yet judged.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub(super) url: Url,
+    pub(super) host: Host<String>,
+    /// The host without a trailing dot, as certificates and DNS know it.
+    pub(super) host_name: String,
+    pub(super) port: u16,
+}
+
+impl Endpoint {
+    pub(super) fn parse(text: &str, rules: &Rules) -> Result<Self, Refusal> {
+        let invalid = |why: &str| Refusal::Invalid(why.to_owned());
+        let forbidden = |why: &str| Refusal::Forbidden(why.to_owned());
+        if text.len() > 2048 {
+            return Err(invalid("it has more than 2048 bytes"));
+        }
+        // The parser would silently leave these out, and read another URL than people do.
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(invalid("it has white space or control characters"));
+        }
+        let url = Url::parse(text).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        if url.scheme() != "https" {
+            return Err(invalid("its scheme is not https"));
+        }
+        let authority = text.split_once("//").map_or("", |(_, rest)| rest);
+        let authority = authority.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        if authority.contains('@') || !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid("it has user-info before its host"));
+        }
+        let Some(host) = url.host().map(|host| host.to_owned()) else {
+            return Err(invalid("it has no host"));
+        };
+        let host_name = match &host {
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+            Host::Domain(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                if name.split('.').any(str::is_empty) {
+                    return Err(invalid("its host has an empty label"));
+                }
+                if name.len() > 253 || name.split('.').any(|label| label.len() > 63) {
+                    return Err(invalid("its host is longer than DNS allows"));
+                }
+                name.to_owned()
+            }
+        };
+        let port = url.port_or_known_default().unwrap_or(443);
+        let endpoint = Self { url, host, host_name, port };
+        if let Some(why) = endpoint.literal().and_then(|address| rules.forbid(address)) {
+            return Err(Refusal::Forbidden(format!("its address is {why}")));
+        }
+        let is_or_under = |suffix: &str| {
+            endpoint.host_name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        if rules.blocked_suffixes.iter().any(|suffix| is_or_under(suffix)) {
+            return Err(forbidden("its host belongs to the operator"));
+        }
+        if is_or_under("localhost") && !rules.fixed_names.contains(&endpoint.host_name) {
+            return Err(forbidden("its host is this machine"));
+        }
+        Ok(endpoint)
+    }
+
+    /// The address, where the host is one.
+    pub(super) fn literal(&self) -> Option<IpAddr> {
+        match self.host {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn judge(url: &str) -> Result<Endpoint, Refusal> {
+        let config = Config::load(None, std::iter::empty()).unwrap();
+        Endpoint::parse(url, &Rules::new(&config.egress))
+    }
+
+    #[test]
+    fn ordinary_endpoints_are_permitted() {
+        for url in ["https://hooks.acme.com/authio?x=1#f", "HTTPS://Hooks.Acme.com.:8443", "https://notauthio.com/", "https://authio.com.evil.net/", "https://8.8.8.8/", "https://bücher.example/"] {
+            judge(url).unwrap_or_else(|refusal| panic!("{url}: {refusal}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_https_url_without_user_info_is_invalid() {
+        for url in [
+            "", "hooks.acme.com", "http://hooks.acme.com/", "ftp://a.b/", "https://", "https:///", "https://user@a.com/", "https://user:pw@a.com/", "https://@a.com/",
+            "https://a..com/", "https://.a.com/", "https://a.com../", " https://a.com/", "https://a.c\tom/", "https://a.com/\n", "https://a.com:99999/", "https://[::1/", "file:///etc/passwd",
+        ] {
+            assert!(matches!(judge(url), Err(Refusal::Invalid(_))), "{url}: {:?}", judge(url));
+        }
+    }
+
+    #[test]
+    fn inner_hosts_are_forbidden_however_they_are_written() {
+        for url in [
+            "https://127.0.0.1/", "https://127.1/", "https://2130706433/", "https://0x7f.0.0.1/", "https://0177.0.0.1/", "https://127.0.0.1./", "https://[::1]/",
+            "https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/", "https://①②⑦.0.0.1/", "https://169.254.169.254/latest", "https://localhost/", "https://LOCALHOST./",
+            "https://a.localhost/", "https://authio.com/", "https://api.Authio.COM./", "https://x.authio.dev:8443/", "https://ａｕｔｈｉｏ.com/", "https://0/", "https://10.1/",
+        ] {
+            assert!(matches!(judge(url), Err(Refusal::Forbidden(_))), "{url}: {:?}", judge(url));
+        }
+    }
+}
