@@ -1,0 +1,92 @@
+//! What auth-core asks: the SQL interface, as any client would call it.
+
+use serde_json::value::RawValue;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::{Database, StoreError};
+use crate::domain::Outcome;
+
+/// Many events at once. Asynchronous commit: a completion's synchronous one covers it, and
+/// the waiter of a row lost in a crash learns of it at its deadline.
+pub const ENQUEUE_MANY: &str = "-- enqueue many: gathered events in one statement
+with quick as materialized (select set_config('synchronous_commit', 'off', true))
+select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms
+from quick cross join actions.enqueue_many($1::json, $2) with ordinality as e
+order by e.ordinality";
+
+/// The present state of invocations.
+pub const RESULTS: &str = "-- results: what became of these
+select invocation_id, event_id, action_id, status, outcome::text as outcome, wait_ms
+from actions.results($1)";
+
+/// The end of waiting.
+pub const ABANDON: &str = "-- abandon: stop waiting, and learn the one final outcome
+select invocation_id, event_id, action_id, status, outcome::text as outcome, wait_ms
+from actions.abandon($1)";
+
+/// The row with which every function of the interface answers.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// `None` when there was nothing to call.
+    pub invocation_id: Option<String>,
+    /// `evt_…`
+    pub event_id: String,
+    /// `None` when there was nothing to call.
+    pub action_id: Option<String>,
+    /// `queued`, `running` or final.
+    pub status: String,
+    /// Final once it is there.
+    pub outcome: Option<Outcome>,
+    /// How long to wait, in milliseconds.
+    pub wait_ms: i32,
+}
+
+/// One request of [`enqueue_many`].
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Request {
+    /// The project.
+    pub project_id: String,
+    /// The moment.
+    pub trigger: &'static str,
+    /// The event, a JSON object.
+    pub event: Box<RawValue>,
+}
+
+/// Enqueues all or, on an error, none; one row for each, in order.
+pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
+    let requests = serde_json::to_string(requests).map_err(|error| StoreError::Unreachable(error.to_string()))?;
+    let rows = database
+        .run(async |connection| sqlx::query(ENQUEUE_MANY).bind(requests).bind(reply_to).fetch_all(connection).await)
+        .await?;
+    states(&rows)
+}
+
+/// What became of these; an unknown one is an error.
+pub async fn results(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(RESULTS).bind(ids).fetch_all(connection).await).await?;
+    states(&rows)
+}
+
+/// Stops waiting and returns the final state.
+pub async fn abandon(database: &Database, id: &str) -> Result<State, StoreError> {
+    let row = database.run(async |connection| sqlx::query(ABANDON).bind(id).fetch_one(connection).await).await?;
+    state(&row).map_err(StoreError::from)
+}
+
+fn states(rows: &[PgRow]) -> Result<Vec<State>, StoreError> {
+    rows.iter().map(state).collect::<Result<_, _>>().map_err(StoreError::from)
+}
+
+fn state(row: &PgRow) -> Result<State, sqlx::Error> {
+    let outcome = row.try_get::<Option<&str>, _>("outcome")?;
+    let outcome = outcome.map(serde_json::from_str).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(State {
+        invocation_id: row.try_get("invocation_id")?,
+        event_id: row.try_get("event_id")?,
+        action_id: row.try_get("action_id")?,
+        status: row.try_get("status")?,
+        outcome,
+        wait_ms: row.try_get("wait_ms")?,
+    })
+}

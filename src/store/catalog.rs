@@ -1,0 +1,63 @@
+//! What workers keep in memory: versions of actions, which never change, and projects.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::{Database, StoreError};
+use crate::domain::{Action, Project, Trigger};
+
+/// Immutable rows by their key.
+pub const ACTION_VERSIONS: &str = "-- action versions: the configuration that invocations run under
+select v.action_id, v.version, a.trigger, v.endpoint_url, v.timeout_ms, v.fail_mode, v.on_killed, v.require_response_signature
+from unnest($1::text[], $2::integer[]) as asked (action_id, version)
+join actions_private.action_versions as v on v.action_id = asked.action_id and v.version = asked.version
+join actions_private.actions as a on a.id = v.action_id";
+
+/// Projects as they are now.
+pub const PROJECTS: &str = "-- projects: what of them matters to a verdict
+select id, revision, roles_action_override, role_slugs
+from actions_private.projects
+where id = any ($1)";
+
+/// Reads versions of actions; each asked one exists.
+pub async fn action_versions(database: &Database, asked: &[(String, i32)]) -> Result<Vec<Action>, StoreError> {
+    let ids: Vec<&str> = asked.iter().map(|(id, _)| id.as_str()).collect();
+    let versions: Vec<i32> = asked.iter().map(|(_, version)| *version).collect();
+    let rows = database
+        .run(async |connection| sqlx::query(ACTION_VERSIONS).bind(ids).bind(versions).fetch_all(connection).await)
+        .await?;
+    let word = |error: crate::domain::UnknownWord| sqlx::Error::Decode(Box::new(error));
+    rows.iter()
+        .map(|row| {
+            Ok(Action {
+                id: row.try_get("action_id")?,
+                version: row.try_get("version")?,
+                trigger: row.try_get::<&str, _>("trigger")?.parse::<Trigger>().map_err(word)?,
+                endpoint_url: row.try_get("endpoint_url")?,
+                timeout: Duration::from_millis(row.try_get::<i32, _>("timeout_ms")?.unsigned_abs().into()),
+                fail_mode: row.try_get::<&str, _>("fail_mode")?.parse().map_err(word)?,
+                on_killed: row.try_get::<&str, _>("on_killed")?.parse().map_err(word)?,
+                require_response_signature: row.try_get("require_response_signature")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
+}
+
+/// Reads projects.
+pub async fn projects(database: &Database, ids: &[String]) -> Result<Vec<(String, Project)>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(PROJECTS).bind(ids).fetch_all(connection).await).await?;
+    rows.iter()
+        .map(|row| {
+            let project = Project {
+                revision: row.try_get("revision")?,
+                roles_action_override: row.try_get("roles_action_override")?,
+                role_slugs: row.try_get::<Vec<String>, _>("role_slugs")?.into_iter().collect::<HashSet<_>>(),
+            };
+            Ok((row.try_get("id")?, project))
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
+}

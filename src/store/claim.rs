@@ -1,0 +1,168 @@
+//! Taking the oldest invocations from the queue.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Database, StoreError};
+use crate::domain::Trigger;
+
+/// One statement: lock the head of the queue, keep what the bulkheads have room for, mark it
+/// ours, and read everything the call needs. `room` is what one action may still have;
+/// actions without room are left out before the lock.
+pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
+with quick as materialized (
+  select set_config('synchronous_commit', 'off', true)
+), head as materialized (
+  select q.id, q.action_id
+  from actions_private.queue as q
+  where q.status = 'queued' and q.action_id <> all ($3)
+  order by q.id
+  limit $2
+  for update skip locked
+), numbered as (
+  select h.id, h.action_id, row_number() over (partition by h.action_id order by h.id) as n
+  from head as h
+), claimed as (
+  update actions_private.queue as q
+  set status = 'running', claim_token = $1, claimed_at = clock_timestamp(), worker = $7
+  from quick cross join numbered as n
+  left join unnest($4::text[], $5::bigint[]) as tight (action_id, room) on tight.action_id = n.action_id
+  where q.id = n.id and n.n <= coalesce(tight.room, $6)
+  returning q.*
+)
+select c.id, c.event_id, c.project_id, c.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text as event,
+  c.reply_to, c.enqueued_at, extract(epoch from c.deadline_at - c.claimed_at)::double precision * 1000 as remaining_ms,
+  extract(epoch from c.claimed_at - c.enqueued_at)::double precision * 1000 as queue_ms,
+  extract(epoch from c.claimed_at)::double precision as claimed_unix,
+  case when c.test then null else a.killed_reason end as killed_reason,
+  a.secret_version, a.secret_key_id,
+  case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end as previous_secret_version,
+  a.previous_secret_key_id
+from claimed as c
+join actions_private.actions as a on a.id = c.action_id
+order by c.id";
+
+/// An invocation that is ours to send, with the token that proves it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// `inv_…`
+    pub id: String,
+    /// Proof of the claim; every write-back names it.
+    pub token: Uuid,
+    /// `evt_…`
+    pub event_id: String,
+    /// The project.
+    pub project_id: String,
+    /// The project's revision when it was enqueued, or later.
+    pub project_revision: i64,
+    /// The moment.
+    pub trigger: Trigger,
+    /// The action.
+    pub action_id: String,
+    /// The version of the action it runs under.
+    pub action_version: i32,
+    /// A test event.
+    pub test: bool,
+    /// The event, a JSON object as auth-core wrote it.
+    pub event: String,
+    /// Where the waiter listens.
+    pub reply_to: Option<String>,
+    /// When auth-core reported it.
+    pub enqueued_at: OffsetDateTime,
+    /// What was left until its deadline when it was claimed; may be negative.
+    pub remaining_ms: f64,
+    /// What it waited in the queue.
+    pub queue_ms: f64,
+    /// PostgreSQL's clock at the claim, in seconds since 1970.
+    pub claimed_unix: f64,
+    /// Why the action was killed, if it is.
+    pub killed_reason: Option<String>,
+    /// Which secrets sign.
+    pub secrets: SecretVersions,
+}
+
+/// Which secrets an action has at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretVersions {
+    /// The current secret's version.
+    pub current: i32,
+    /// Its root key, once a holder of root keys has recorded it.
+    pub current_key: Option<String>,
+    /// The previous secret's version, while a rotation overlaps.
+    pub previous: Option<i32>,
+    /// Its root key.
+    pub previous_key: Option<String>,
+}
+
+/// How much to claim, and what to leave out.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    /// The most invocations to take.
+    pub limit: usize,
+    /// The most of one action that is not in `tight`.
+    pub per_action: usize,
+    /// What actions that are in flight already may still have.
+    pub tight: Vec<(String, usize)>,
+}
+
+/// Claims for `worker` what there is room for; the oldest first.
+pub async fn claim(database: &Database, worker: &str, room: &Room) -> Result<Vec<Claim>, StoreError> {
+    let token = Uuid::new_v4();
+    let (full, tight): (Vec<_>, Vec<_>) = room.tight.iter().partition(|(_, room)| *room == 0);
+    let full: Vec<&str> = full.iter().map(|(action, _)| action.as_str()).collect();
+    let (actions, rooms): (Vec<&str>, Vec<i64>) = tight.iter().map(|(action, room)| (action.as_str(), *room as i64)).unzip();
+    let rows = database
+        .run(async |connection| {
+            sqlx::query(CLAIM)
+                .bind(token)
+                .bind(room.limit as i64)
+                .bind(full)
+                .bind(actions)
+                .bind(rooms)
+                .bind(room.per_action as i64)
+                .bind(worker)
+                .fetch_all(connection)
+                .await
+        })
+        .await?;
+    rows.iter().map(|row| read(row, token)).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
+}
+
+fn read(row: &PgRow, token: Uuid) -> Result<Claim, sqlx::Error> {
+    let trigger: &str = row.try_get("trigger")?;
+    Ok(Claim {
+        id: row.try_get("id")?,
+        token,
+        event_id: row.try_get("event_id")?,
+        project_id: row.try_get("project_id")?,
+        project_revision: row.try_get("project_revision")?,
+        trigger: trigger.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        action_id: row.try_get("action_id")?,
+        action_version: row.try_get("action_version")?,
+        test: row.try_get("test")?,
+        event: row.try_get("event")?,
+        reply_to: row.try_get("reply_to")?,
+        enqueued_at: row.try_get("enqueued_at")?,
+        remaining_ms: row.try_get("remaining_ms")?,
+        queue_ms: row.try_get("queue_ms")?,
+        claimed_unix: row.try_get("claimed_unix")?,
+        killed_reason: row.try_get("killed_reason")?,
+        secrets: SecretVersions {
+            current: row.try_get("secret_version")?,
+            current_key: row.try_get("secret_key_id")?,
+            previous: row.try_get("previous_secret_version")?,
+            previous_key: row.try_get("previous_secret_key_id")?,
+        },
+    })
+}
+
+impl Claim {
+    /// The time until the deadline at the moment of the claim.
+    pub fn remaining(&self) -> Duration {
+        Duration::from_secs_f64((self.remaining_ms / 1000.0).clamp(0.0, 3600.0))
+    }
+}

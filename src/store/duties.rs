@@ -1,0 +1,279 @@
+//! What the leading janitor does; every write proves the leadership by its epoch.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{Connection, Row};
+use time::OffsetDateTime;
+
+use super::notify::{Reply, notify_on};
+use super::{Database, StoreError};
+use crate::config::Config;
+
+/// The epoch, or null while another janitor leads.
+pub const TAKE_LEAD: &str = "-- take lead: take or keep it
+select actions_private.take_lead($1, $2 * interval '1 millisecond')";
+
+/// A janitor that leaves in order lets the next one lead at once.
+pub const GIVE_UP_LEAD: &str = "-- give up lead: let another one lead now
+update actions_private.leadership set expires_at = clock_timestamp() where epoch = $1 and holder = $2";
+
+/// Ends what nobody ended in time.
+pub const END_PAST_DEADLINE: &str = "-- end past deadline: as expired
+select invocation_id, reply_to, outcome::text as outcome from actions_private.end_past_deadline($1)";
+
+/// Ends what was queued for an action that is killed by now.
+pub const END_QUEUED_OF_KILLED: &str = "-- end queued of killed: as killed
+select invocation_id, reply_to, outcome::text as outcome from actions_private.end_queued_of_killed($1)";
+
+/// Makes the days ahead.
+pub const MAKE_PARTITIONS: &str = "-- make partitions: a week ahead
+select actions_private.make_partitions(7)";
+
+/// Drops the days past retention.
+pub const DROP_PARTITIONS: &str = "-- drop partitions: past retention
+select actions_private.drop_partitions($1)";
+
+/// Shares the leader's configuration with SQL functions and views.
+pub const PUBLISH_SETTINGS: &str = "-- publish settings: what SQL functions must know of the configuration
+update actions_private.settings
+set queue_allowance_ms = $1, window_s = $2, error_ratio = $3, timeout_ratio = $4, consecutive_5xx = $5, min_samples = $6";
+
+/// What finished since a moment, oldest first, for the kill-switch.
+pub const FINISHED_SINCE: &str = "-- finished since: what the kill-switch counts
+select i.id, i.action_id, i.finished_at, i.status <> all (array['ok', 'rejected']) as is_error, i.status = 'timeout' as is_timeout,
+  i.status = 'http_error' and i.http_status >= 500 as is_5xx, a.counting_since
+from actions_private.invocations as i
+join actions_private.actions as a on a.id = i.action_id
+where i.finished_at > clock_timestamp() - $1 * interval '1 millisecond'
+  and not i.test and i.status not in ('killed', 'expired') and i.enqueued_at >= a.counting_since
+  and a.killed_at is null and a.deleted_at is null
+order by i.finished_at, i.id";
+
+/// The exact figures of a few actions, and what a mail says about them.
+pub const SWITCHES: &str = "-- switches: exact figures before a trip
+select h.action_id, h.calls, h.errors, h.timeouts, h.error_ratio, h.timeout_ratio, h.consecutive_5xx, a.counting_since, a.name, a.trigger,
+  a.project_id
+from actions.action_health as h
+join actions.actions as a on a.action_id = h.action_id
+where h.action_id = any ($1) and a.killed_at is null and a.enabled";
+
+/// All actions in a row of 5xx: asked once, when the lead is taken.
+pub const STREAKS: &str = "-- streaks: who is in a row of 5xx
+select h.action_id, h.consecutive_5xx, a.counting_since
+from actions.action_health as h
+join actions.actions as a on a.action_id = h.action_id
+where h.consecutive_5xx > 0 and a.killed_at is null";
+
+/// Switch, audit event and mails.
+pub const KILL: &str = "-- kill: trip the kill-switch
+select actions_private.kill_action($1, $2, $3, $4, $5::json, $6, $7, $8)";
+
+/// Takes or keeps the lead for `lease`; `None` while another leads.
+pub async fn take_lead(database: &Database, janitor: &str, lease: Duration) -> Result<Option<i64>, StoreError> {
+    let lease_ms = lease.as_secs_f64() * 1000.0;
+    database
+        .run(async |connection| {
+            let epoch = sqlx::query_scalar::<_, Option<i64>>(TAKE_LEAD).bind(janitor).bind(lease_ms);
+            epoch.fetch_one(connection).await
+        })
+        .await
+}
+
+/// Lets another janitor lead at once.
+pub async fn give_up_lead(database: &Database, epoch: i64, janitor: &str) -> Result<(), StoreError> {
+    database
+        .run(async |connection| sqlx::query(GIVE_UP_LEAD).bind(epoch).bind(janitor).execute(connection).await)
+        .await
+        .map(|_| ())
+}
+
+/// Which invocations a duty ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Ends {
+    /// Those past their deadline, as `expired`.
+    PastDeadline,
+    /// Those queued for killed actions, as `killed`.
+    QueuedOfKilled,
+}
+
+/// Ends invocations and tells their waiters, in one transaction; returns how many.
+pub async fn end(database: &Database, epoch: i64, which: Ends) -> Result<usize, StoreError> {
+    database
+        .run(async |connection| {
+            let mut transaction = connection.begin().await?;
+            let ended = end_on(&mut transaction, epoch, which).await?;
+            transaction.commit().await?;
+            Ok(ended)
+        })
+        .await
+}
+
+async fn end_on(connection: &mut sqlx::PgConnection, epoch: i64, which: Ends) -> Result<usize, sqlx::Error> {
+    let (sql, status) = match which {
+        Ends::PastDeadline => (END_PAST_DEADLINE, "expired"),
+        Ends::QueuedOfKilled => (END_QUEUED_OF_KILLED, "killed"),
+    };
+    let rows = sqlx::query(sql).bind(epoch).fetch_all(&mut *connection).await?;
+    let reply = |row: &PgRow| -> Result<Option<Reply>, sqlx::Error> {
+        let Some(channel) = row.try_get("reply_to")? else { return Ok(None) };
+        Ok(Some(Reply { channel, id: row.try_get("invocation_id")?, status, outcome: row.try_get("outcome")? }))
+    };
+    let replies: Vec<Reply> = rows.iter().filter_map(|row| reply(row).transpose()).collect::<Result<_, _>>()?;
+    if !replies.is_empty() {
+        notify_on(connection, &replies).await?;
+    }
+    Ok(rows.len())
+}
+
+/// Makes partitions ahead and drops old ones; returns how many of each.
+pub async fn keep_partitions(database: &Database, retention_days: u32) -> Result<(i32, i32), StoreError> {
+    let made = database.run(async |connection| sqlx::query_scalar(MAKE_PARTITIONS).fetch_one(connection).await).await?;
+    let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
+    let dropped = database.run(async |connection| sqlx::query_scalar(DROP_PARTITIONS).bind(keep).fetch_one(connection).await).await?;
+    Ok((made, dropped))
+}
+
+/// Shares the configuration that SQL functions need.
+pub async fn publish_settings(database: &Database, config: &Config) -> Result<(), StoreError> {
+    let limits = &config.kill_switch;
+    database
+        .run(async |connection| {
+            sqlx::query(PUBLISH_SETTINGS)
+                .bind(config.deadline.queue_allowance_ms.cast_signed())
+                .bind(limits.window_s.cast_signed())
+                .bind(limits.error_ratio)
+                .bind(limits.timeout_ratio)
+                .bind(limits.consecutive_5xx.cast_signed())
+                .bind(limits.min_samples.cast_signed())
+                .execute(connection)
+                .await
+        })
+        .await
+        .map(|_| ())
+}
+
+/// A finished call, as the kill-switch counts it.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The invocation.
+    pub id: String,
+    /// The action.
+    pub action_id: String,
+    /// When.
+    pub finished_at: OffsetDateTime,
+    /// It counts as an error.
+    pub is_error: bool,
+    /// It counts as a timeout.
+    pub is_timeout: bool,
+    /// It feeds the streak.
+    pub is_5xx: bool,
+    /// Since when the action counts.
+    pub counting_since: OffsetDateTime,
+}
+
+/// Calls that finished within `ago` of now, oldest first.
+pub async fn finished_within(database: &Database, ago: Duration) -> Result<Vec<Finished>, StoreError> {
+    let ago_ms = ago.as_secs_f64() * 1000.0;
+    let rows = database.run(async |connection| sqlx::query(FINISHED_SINCE).bind(ago_ms).fetch_all(connection).await).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Finished {
+                id: row.try_get("id")?,
+                action_id: row.try_get("action_id")?,
+                finished_at: row.try_get("finished_at")?,
+                is_error: row.try_get("is_error")?,
+                is_timeout: row.try_get("is_timeout")?,
+                is_5xx: row.try_get::<Option<bool>, _>("is_5xx")?.unwrap_or(false),
+                counting_since: row.try_get("counting_since")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
+}
+
+/// Actions in a row of 5xx: id, length, since when it counts.
+pub async fn streaks(database: &Database) -> Result<Vec<(String, i64, OffsetDateTime)>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(STREAKS).fetch_all(connection).await).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
+}
+
+/// The exact figures of an action that is neither killed nor disabled.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    pub action_id: String,
+    pub project_id: String,
+    pub name: String,
+    pub trigger: String,
+    pub counting_since: OffsetDateTime,
+    pub calls: i64,
+    pub errors: i64,
+    pub timeouts: i64,
+    pub error_ratio: f64,
+    pub timeout_ratio: f64,
+    pub consecutive_5xx: i64,
+}
+
+/// Reads the exact figures of these actions.
+pub async fn figures(database: &Database, actions: &[String]) -> Result<Vec<Figures>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(SWITCHES).bind(actions).fetch_all(connection).await).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Figures {
+                action_id: row.try_get("action_id")?,
+                project_id: row.try_get("project_id")?,
+                name: row.try_get("name")?,
+                trigger: row.try_get("trigger")?,
+                counting_since: row.try_get("counting_since")?,
+                calls: row.try_get("calls")?,
+                errors: row.try_get("errors")?,
+                timeouts: row.try_get("timeouts")?,
+                error_ratio: row.try_get("error_ratio")?,
+                timeout_ratio: row.try_get("timeout_ratio")?,
+                consecutive_5xx: row.try_get("consecutive_5xx")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
+}
+
+/// The mail that tells people of a kill.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+/// Kills an action: switch, audit event, mails, queued invocations and their waiters, all in
+/// one transaction. False if the lead is lost or the action moved on since it was judged.
+pub async fn kill(database: &Database, epoch: i64, figures: &Figures, reason: &str, mail: &Mail) -> Result<bool, StoreError> {
+    let details = serde_json::json!({
+        "calls": figures.calls, "errors": figures.errors, "timeouts": figures.timeouts, "error_ratio": figures.error_ratio,
+        "timeout_ratio": figures.timeout_ratio, "consecutive_5xx": figures.consecutive_5xx,
+    });
+    database
+        .run(async |connection| {
+            let mut transaction = connection.begin().await?;
+            let killed = sqlx::query_scalar::<_, bool>(KILL)
+                .bind(epoch)
+                .bind(&figures.action_id)
+                .bind(figures.counting_since)
+                .bind(reason)
+                .bind(details.to_string())
+                .bind(&mail.subject)
+                .bind(&mail.text)
+                .bind(&mail.html)
+                .fetch_one(&mut *transaction)
+                .await?;
+            if killed {
+                end_on(&mut transaction, epoch, Ends::QueuedOfKilled).await?;
+            }
+            transaction.commit().await?;
+            Ok(killed)
+        })
+        .await
+}

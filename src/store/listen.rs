@@ -1,0 +1,95 @@
+//! Hearing notifications on one connection a process, and noticing when it was deaf.
+
+use std::time::Duration;
+
+use sqlx::Executor;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+
+use super::{Database, StoreError};
+
+/// The channel on which the fleet is woken.
+pub const QUEUE_CHANNEL: &str = "actions_queue";
+/// After so much silence the connection must prove that it is alive: a half-open socket
+/// stays silent forever.
+const SILENCE: Duration = Duration::from_secs(5);
+const PROOF: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a listener heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A notification's payload.
+    Payload(String),
+    /// The connection was lost and is back: whatever was sent meanwhile was missed, so
+    /// re-read everything that is outstanding.
+    Reconnected,
+}
+
+/// One LISTEN connection.
+pub struct Listener {
+    database: Database,
+    channel: String,
+    connection: Option<PgListener>,
+}
+
+impl Listener {
+    /// Listens on `channel`; an error means that the first connection failed.
+    pub async fn connect(database: &Database, channel: &str) -> Result<Self, StoreError> {
+        let connection = Some(open(database, channel).await?);
+        Ok(Self { database: database.clone(), channel: channel.to_owned(), connection })
+    }
+
+    /// The next thing heard. Reconnects for as long as it takes. Cancel safe.
+    pub async fn next(&mut self) -> Heard {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Some(connection) = &mut self.connection else {
+                match open(&self.database, &self.channel).await {
+                    Ok(connection) => {
+                        self.connection = Some(connection);
+                        return Heard::Reconnected;
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot listen; trying again"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            };
+            match tokio::time::timeout(SILENCE, connection.try_recv()).await {
+                Ok(Ok(Some(notification))) => return Heard::Payload(notification.payload().to_owned()),
+                Ok(Ok(None)) => {
+                    tracing::warn!("the listening connection was lost");
+                    self.connection = None;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the listening connection was lost");
+                    self.connection = None;
+                }
+                Err(_) => {
+                    let proof = tokio::time::timeout(PROOF, connection.execute("-- listen: still there\nselect 1"));
+                    if !matches!(proof.await, Ok(Ok(_))) {
+                        tracing::warn!("the listening connection fell silent");
+                        self.connection = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn open(database: &Database, channel: &str) -> Result<PgListener, StoreError> {
+    let opening = async {
+        // PgListener wants a pool; one of a single connection is what it keeps for itself.
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(database.listen_options()).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.ignore_pool_close_event(true);
+        listener.listen(channel).await?;
+        Ok::<_, sqlx::Error>(listener)
+    };
+    match tokio::time::timeout(Duration::from_secs(5), opening).await {
+        Ok(result) => result.map_err(StoreError::from),
+        Err(_) => Err(StoreError::Unreachable("no answer within 5 s".to_owned())),
+    }
+}

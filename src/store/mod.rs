@@ -1,0 +1,113 @@
+//! The only room with SQL of our own; every statement opens with its own name.
+//!
+//! Called by the loops (`fleet`, `janitor`, `client`, `ctl`). One prepared autocommit
+//! statement an operation: BEGIN and COMMIT would be round trips, and a statement that holds
+//! nothing across a call cannot leave anything open.
+//!
+//! Asynchronous commit is asked for inside the statements that may have it (`set_config(…,
+//! true)` lasts as long as its statement): no session, no other client and no pooler's
+//! connection is changed by it.
+
+pub mod ask;
+pub mod catalog;
+pub mod claim;
+pub mod complete;
+pub mod duties;
+pub mod listen;
+pub mod notify;
+pub mod operate;
+pub mod pool;
+pub mod processes;
+pub mod schema;
+pub mod secrets;
+
+pub use pool::Database;
+
+/// Why the database could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or it broke: try again.
+    #[error("the database is not reachable: {0}")]
+    Unreachable(String),
+    /// The database understood and refused: trying again changes nothing.
+    #[error("{message}{}{}", suffix("; ", detail), suffix("; hint: ", hint))]
+    Refused {
+        /// SQLSTATE.
+        code: String,
+        /// What was wrong.
+        message: String,
+        /// What is accepted.
+        detail: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The schema is not the one this program was built for.
+    #[error("{0}")]
+    Schema(String),
+}
+
+fn suffix(separator: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{separator}{text}") }
+}
+
+impl StoreError {
+    /// Whether the connection, not the request, was at fault.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default().into_owned();
+                let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+                // 08 connection, 53 resources, 57 shutdown and cancel: the server's weather.
+                if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) {
+                    return Self::Unreachable(database.message().to_owned());
+                }
+                Self::Refused {
+                    message: database.message().to_owned(),
+                    detail: postgres.and_then(|error| error.detail()).unwrap_or_default().to_owned(),
+                    hint: postgres.and_then(|error| error.hint()).unwrap_or_default().to_owned(),
+                    code,
+                }
+            }
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
+}
+
+/// Every statement of this room with the role that runs it, for the test that prepares each
+/// against the real schema.
+pub const QUERIES: &[(&str, &str)] = &[
+    ("actions_core", ask::ENQUEUE_MANY),
+    ("actions_core", ask::RESULTS),
+    ("actions_core", ask::ABANDON),
+    ("actions_worker", catalog::ACTION_VERSIONS),
+    ("actions_worker", catalog::PROJECTS),
+    ("actions_worker", claim::CLAIM),
+    ("actions_worker", complete::COMPLETE),
+    ("actions_worker", complete::LANDED),
+    ("actions_worker", notify::NOTIFY),
+    ("actions_janitor", notify::NOTIFY),
+    ("actions_worker", processes::BEAT),
+    ("actions_worker", processes::LEAVE),
+    ("actions_janitor", processes::BEAT),
+    ("actions_janitor", processes::LEAVE),
+    ("actions_janitor", processes::FORGET_SILENT),
+    ("actions_worker", secrets::UNRECORDED),
+    ("actions_worker", secrets::RECORD),
+    ("actions_janitor", duties::TAKE_LEAD),
+    ("actions_janitor", duties::GIVE_UP_LEAD),
+    ("actions_janitor", duties::END_PAST_DEADLINE),
+    ("actions_janitor", duties::END_QUEUED_OF_KILLED),
+    ("actions_janitor", duties::MAKE_PARTITIONS),
+    ("actions_janitor", duties::DROP_PARTITIONS),
+    ("actions_janitor", duties::PUBLISH_SETTINGS),
+    ("actions_janitor", duties::FINISHED_SINCE),
+    ("actions_janitor", duties::SWITCHES),
+    ("actions_janitor", duties::STREAKS),
+    ("actions_janitor", duties::KILL),
+];

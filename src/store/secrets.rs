@@ -1,0 +1,38 @@
+//! Which root key derives an action's secret, and the secret's fingerprint. Never a secret.
+
+use sqlx::Row;
+
+use super::{Database, StoreError};
+
+/// Actions whose current secret no holder of root keys has recorded yet.
+pub const UNRECORDED: &str = "-- unrecorded secrets: whose fingerprint is missing
+select id, secret_version
+from actions_private.actions
+where secret_key_id is null and deleted_at is null
+limit 1000";
+
+/// The first holder of root keys decides which key it is; a later one finds it decided. A
+/// previous version that was never recorded was made under the same key.
+pub const RECORD: &str = "-- record secrets: key ids and fingerprints, where they are still missing
+update actions_private.actions as a
+set secret_key_id = $1, secret_sha256 = g.sha256,
+  previous_secret_key_id = case when a.previous_secret_version is not null then coalesce(a.previous_secret_key_id, $1) end
+from unnest($2::text[], $3::integer[], $4::text[]) as g (id, version, sha256)
+where a.id = g.id and a.secret_version = g.version and a.secret_key_id is null";
+
+/// Actions that need their secret recorded: id and version.
+pub async fn unrecorded(database: &Database) -> Result<Vec<(String, i32)>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(UNRECORDED).fetch_all(connection).await).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
+}
+
+/// Records fingerprints made under root key `key_id`: action id, version, SHA-256 in hex.
+pub async fn record(database: &Database, key_id: &str, fingerprints: &[(String, i32, String)]) -> Result<(), StoreError> {
+    let ids: Vec<&str> = fingerprints.iter().map(|(id, _, _)| id.as_str()).collect();
+    let versions: Vec<i32> = fingerprints.iter().map(|(_, version, _)| *version).collect();
+    let hashes: Vec<&str> = fingerprints.iter().map(|(_, _, sha256)| sha256.as_str()).collect();
+    database
+        .run(async |connection| sqlx::query(RECORD).bind(key_id).bind(ids).bind(versions).bind(hashes).execute(connection).await)
+        .await
+        .map(|_| ())
+}
