@@ -1,1 +1,177 @@
+//! For auth-core: ask the customer's action about an auth event, and wait for the outcome.
+//!
+//! Concurrent calls of [`Client::invoke`] share statements: one is sent at once when none is
+//! in flight, and what arrives meanwhile goes together in the next. All of them share one
+//! LISTEN connection. The client never decides by itself: every outcome comes from the
+//! database, where an invocation has exactly one.
+//!
+//! ```no_run
+//! use authio_actions::client::{Client, Options};
+//! use authio_actions::domain::{Decision, Trigger};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(&Options::new("postgres://auth_core@localhost/authio")).await?;
+//! let event = serde_json::json!({"user": {"id": "user_1", "email": "alice@acme.com"}});
+//! let answer = client.invoke("proj_acme_prod", Trigger::PostAuthenticate, &event).await?;
+//! match answer.outcome.decision {
+//!     Decision::Allow => { /* create the session */ }
+//!     Decision::Deny => { /* answer 403 with answer.outcome.code */ }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod enqueue;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::config::{self, ConfigError, Hidden};
+use crate::domain::{Outcome, Trigger};
+use crate::store::ask::{self, Request, State};
+use crate::store::listen::Listener;
+use crate::store::{Database, StoreError};
+
+use self::waiting::Waiting;
+
+/// How long beyond an invocation's deadline the database may take to say its final outcome.
+const GRACE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// PostgreSQL URL of a login with the role `actions_core`; may go through a pooler.
+    pub url: Hidden,
+    /// A direct connection for LISTEN, where `url` goes through a pooler.
+    pub listen_url: Option<Hidden>,
+    /// Connections beside the one that listens; 4 serve thousands of waiters.
+    pub max_connections: usize,
+}
+
+impl Options {
+    /// Options for one direct URL.
+    pub fn new(url: &str) -> Self {
+        Self { url: Hidden::from(url), listen_url: None, max_connections: 4 }
+    }
+}
+
+/// Why there is no outcome. What auth-core does then is its own policy: nothing was decided
+/// by the customer or by a fail mode.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The options are wrong.
+    #[error(transparent)]
+    Options(#[from] ConfigError),
+    /// The event cannot be written as JSON.
+    #[error("the event is no JSON: {0}")]
+    Event(#[source] serde_json::Error),
+    /// The database refused the request, or did not answer in time.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The final outcome of one auth event.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// `inv_…`; `None` when the project has no action for the trigger.
+    pub invocation_id: Option<String>,
+    /// `evt_…`
+    pub event_id: String,
+    /// `action_…`; `None` when the project has no action for the trigger.
+    pub action_id: Option<String>,
+    /// What auth-core must now do.
+    pub outcome: Outcome,
+}
+
+/// A connection to the fleet, to be shared by everything in a process.
+#[derive(Clone)]
+pub struct Client {
+    database: Database,
+    waiting: Arc<Waiting>,
+    requests: mpsc::UnboundedSender<enqueue::Ask>,
+    _tasks: Arc<Tasks>,
+}
+
+/// The client's two loops end with its last clone.
+struct Tasks([tokio::task::AbortHandle; 2]);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl Client {
+    /// Connects and listens.
+    pub async fn connect(options: &Options) -> Result<Self, ClientError> {
+        let config = config::Database {
+            url: Some(options.url.clone()),
+            listen_url: options.listen_url.clone(),
+            max_connections: options.max_connections.max(2),
+        };
+        let database = Database::new(&config, "auth-core actions client")?;
+        let channel = format!("actions_reply_{}", uuid::Uuid::new_v4().simple());
+        let listener = Listener::connect(&database, &channel).await?;
+        let waiting = Arc::new(Waiting::default());
+        let (requests, asked) = mpsc::unbounded_channel();
+        let hearing = tokio::spawn(waiting::hear(database.clone(), listener, Arc::clone(&waiting)));
+        let asking = tokio::spawn(enqueue::run(database.clone(), channel, asked, Arc::clone(&waiting)));
+        let tasks = Arc::new(Tasks([hearing.abort_handle(), asking.abort_handle()]));
+        Ok(Self { database, waiting, requests, _tasks: tasks })
+    }
+
+    /// Reports an auth event and returns its one final outcome: the action's, or at the
+    /// deadline that of its fail mode.
+    ///
+    /// `event` serialises as a JSON object with any of `user`, `session`, `token`, `request`,
+    /// `metadata`. Waits at most the action's timeout, the fleet's allowance and two seconds
+    /// more while the database is away. Dropping the future stops waiting; the event is
+    /// still delivered.
+    pub async fn invoke(&self, project: &str, trigger: Trigger, event: &impl Serialize) -> Result<Answer, ClientError> {
+        let event = serde_json::value::to_raw_value(event).map_err(ClientError::Event)?;
+        let (state, result) = self.enqueue(project, trigger, event).await?;
+        let (Some(id), None) = (&state.invocation_id, &state.outcome) else {
+            return answer(state);
+        };
+        let _forget = self.waiting.forget_on_drop(id);
+        let deadline = Instant::now() + Duration::from_millis(state.wait_ms.unsigned_abs().into());
+        if let Ok(Ok(outcome)) = tokio::time::timeout_at(deadline, result).await {
+            return Ok(Answer { invocation_id: Some(id.clone()), event_id: state.event_id, action_id: state.action_id, outcome });
+        }
+        answer(self.abandon(id, deadline + GRACE).await?)
+    }
+
+    async fn enqueue(&self, project: &str, trigger: Trigger, event: Box<RawValue>) -> Result<enqueue::Queued, StoreError> {
+        let gone = || StoreError::Unreachable("the client's loop is gone".to_owned());
+        let (reply, queued) = oneshot::channel();
+        let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event };
+        self.requests.send(enqueue::Ask { request, reply }).map_err(|_| gone())?;
+        queued.await.map_err(|_| gone())?
+    }
+
+    /// Ends the waiting; a database that is away is asked again until `last`.
+    async fn abandon(&self, id: &str, last: Instant) -> Result<State, StoreError> {
+        loop {
+            match tokio::time::timeout_at(last, ask::abandon(&self.database, id)).await {
+                Ok(Err(error)) if error.is_unreachable() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
+                Ok(result) => return result,
+                Err(_) => return Err(StoreError::Unreachable("no final outcome in time".to_owned())),
+            }
+        }
+    }
+}
+
+fn answer(state: State) -> Result<Answer, ClientError> {
+    let undecided = || StoreError::Unreachable("the final outcome is missing".to_owned());
+    let outcome = state.outcome.ok_or_else(undecided)?;
+    Ok(Answer { invocation_id: state.invocation_id, event_id: state.event_id, action_id: state.action_id, outcome })
+}

@@ -99,6 +99,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", processes::FORGET_SILENT),
     ("actions_worker", secrets::UNRECORDED),
     ("actions_worker", secrets::RECORD),
+    ("actions_worker", secrets::VERSIONS),
     ("actions_janitor", duties::TAKE_LEAD),
     ("actions_janitor", duties::GIVE_UP_LEAD),
     ("actions_janitor", duties::END_PAST_DEADLINE),

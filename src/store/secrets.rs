@@ -2,6 +2,7 @@
 
 use sqlx::Row;
 
+use super::claim::SecretVersions;
 use super::{Database, StoreError};
 
 /// Actions whose current secret no holder of root keys has recorded yet.
@@ -35,4 +36,17 @@ pub async fn record(database: &Database, key_id: &str, fingerprints: &[(String, 
         .run(async |connection| sqlx::query(RECORD).bind(key_id).bind(ids).bind(versions).bind(hashes).execute(connection).await)
         .await
         .map(|_| ())
+}
+
+/// Which secrets an action has at the moment.
+pub const VERSIONS: &str = "-- secret versions: what signs for an action now
+select secret_version, secret_key_id,
+  case when previous_secret_until > clock_timestamp() then previous_secret_version end as previous_secret_version, previous_secret_key_id
+from actions_private.actions
+where id = $1";
+
+/// Reads which secrets an action has at the moment.
+pub async fn versions(database: &Database, action_id: &str) -> Result<SecretVersions, StoreError> {
+    let row = database.run(async |connection| sqlx::query(VERSIONS).bind(action_id).fetch_one(connection).await).await?;
+    Ok(SecretVersions { current: row.try_get(0)?, current_key: row.try_get(1)?, previous: row.try_get(2)?, previous_key: row.try_get(3)? })
 }

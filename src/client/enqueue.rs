@@ -1,0 +1,83 @@
+//! Gathers concurrent events: one statement in flight, the next takes all that came meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::waiting::Waiting;
+use crate::domain::Outcome;
+use crate::store::ask::{self, Request, State};
+use crate::store::{Database, StoreError};
+
+/// The most events of one statement.
+const BATCH: usize = 512;
+/// A statement that takes longer meets a database that is away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// An event to report, and who wants to know.
+pub struct Ask {
+    pub request: Request,
+    pub reply: oneshot::Sender<Result<Queued, StoreError>>,
+}
+
+/// The row of enqueue, and where the outcome will arrive if it is not in it.
+pub type Queued = (State, oneshot::Receiver<Outcome>);
+
+pub async fn run(database: Database, channel: String, mut asked: mpsc::UnboundedReceiver<Ask>, waiting: Arc<Waiting>) {
+    let mut batch = Vec::new();
+    while asked.recv_many(&mut batch, BATCH).await > 0 {
+        // A result may be heard before its row is read: from here on such are kept.
+        waiting.expect_early();
+        let (requests, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|ask| (ask.request, ask.reply)).unzip();
+        match enqueue(&database, &requests, &channel).await {
+            Ok(states) => {
+                for (state, reply) in states.into_iter().zip(replies) {
+                    answer(&waiting, reply, Ok(state));
+                }
+            }
+            // One wrong request refuses the statement, and must not cost the others.
+            Err(StoreError::Refused { .. }) if requests.len() > 1 => {
+                for (request, reply) in requests.into_iter().zip(replies) {
+                    let state = enqueue(&database, &[request], &channel).await;
+                    answer(&waiting, reply, state.and_then(|states| states.into_iter().next().ok_or_else(no_row)));
+                }
+            }
+            Err(error) => {
+                let mut replies = replies.into_iter();
+                let first = replies.next();
+                for reply in replies {
+                    answer(&waiting, reply, Err(StoreError::Unreachable(error.to_string())));
+                }
+                if let Some(reply) = first {
+                    answer(&waiting, reply, Err(error));
+                }
+            }
+        }
+        waiting.forget_early();
+    }
+}
+
+async fn enqueue(database: &Database, requests: &[Request], channel: &str) -> Result<Vec<State>, StoreError> {
+    // Never sent twice: an answer that got lost may have been a success.
+    match tokio::time::timeout(PATIENCE, ask::enqueue_many(database, requests, channel)).await {
+        Ok(result) => result.and_then(|states| if states.len() == requests.len() { Ok(states) } else { Err(no_row()) }),
+        Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+fn no_row() -> StoreError {
+    StoreError::Unreachable("enqueue answered with too few rows".to_owned())
+}
+
+fn answer(waiting: &Waiting, reply: oneshot::Sender<Result<Queued, StoreError>>, state: Result<State, StoreError>) {
+    let queued = state.map(|state| {
+        let result = match (&state.invocation_id, &state.outcome) {
+            (Some(id), None) => waiting.register(id),
+            _ => oneshot::channel().1, // decided already: nobody will wait for it
+        };
+        (state, result)
+    });
+    // A waiter that left has no use for it.
+    let _ = reply.send(queued);
+}

@@ -1,0 +1,183 @@
+//! One invocation, from claim to ending: the flow of the house in one place.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+
+use super::Worker;
+use crate::domain::{Action, Answer, Body, Project, Status, request_body};
+use crate::egress::{CallError, Request};
+use crate::judge::{Judgement, failure, judge};
+use crate::sign::{self, REQUEST_HEADER, Secret};
+use crate::store::claim::{Claim, SecretVersions};
+use crate::store::complete::Ending;
+use crate::store::{StoreError, secrets};
+
+/// Kept back from a budget for writing the result.
+const WRITE_BACK: Duration = Duration::from_millis(50);
+/// With less than this an endpoint has no fair chance, so it is not called.
+const LEAST_BUDGET: Duration = Duration::from_millis(100);
+
+/// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
+pub async fn carry(worker: &Worker, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
+    let mut call = Call::default();
+    let judgement = match attempt(worker, claim, action, project, started, &mut call).await {
+        Ok(judgement) => judgement,
+        Err(end) => failure(action, end.status, &end.why),
+    };
+    ending(claim, judgement, call)
+}
+
+/// What is known of the call, whatever became of it.
+#[derive(Default)]
+struct Call {
+    duration: Option<Duration>,
+    answer: Option<Answer>,
+}
+
+/// An end without a verdict.
+struct End {
+    status: Status,
+    why: String,
+}
+
+fn end(status: Status, why: impl Into<String>) -> End {
+    End { status, why: why.into() }
+}
+
+async fn attempt(
+    worker: &Worker,
+    claim: &Claim,
+    action: &Action,
+    project: &Project,
+    started: Instant,
+    call: &mut Call,
+) -> Result<Judgement, End> {
+    if let Some(reason) = &claim.killed_reason {
+        return Err(end(Status::Killed, format!("the action was killed: {reason}")));
+    }
+    let secrets = derive(worker, claim).await?;
+    let secrets: Vec<&Secret> = secrets.iter().collect();
+    // PostgreSQL's clock, carried on by the monotonic one.
+    let now_unix = || (claim.claimed_unix + started.elapsed().as_secs_f64()) as i64;
+
+    let budget = Budget::new(claim, action, started)?;
+    let called = Instant::now();
+    let answer = async {
+        let target = worker.egress.clear(&action.endpoint_url, budget.deadline).await?;
+        let occurred_at = claim.enqueued_at.to_offset(time::UtcOffset::UTC);
+        let occurred_at = occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
+        let body = request_body(&claim.event_id, action.trigger, &occurred_at, &claim.project_id, &claim.event);
+        let signature = sign::header(&secrets, now_unix(), body.as_bytes());
+        let headers = [
+            (REQUEST_HEADER, signature.as_str()),
+            ("authio-action-id", &action.id),
+            ("authio-trigger", action.trigger.as_str()),
+            ("authio-event-id", &claim.event_id),
+        ];
+        let request = Request { headers: &headers, body: &body };
+        worker.egress.post(&action.id, &target, request, budget.deadline).await
+    }
+    .await;
+    if !matches!(answer, Err(CallError::Blocked(_))) {
+        call.duration = Some(called.elapsed());
+    }
+    let answer = answer.map_err(|error| budget.blame(error, action))?;
+    let signature = match &answer.body {
+        Body::Whole(body) => sign::verify(&answer.signature, body, &secrets, now_unix()),
+        Body::TooLarge | Body::Broken => crate::domain::SignatureCheck::Absent, // judged by its size
+    };
+    let judgement = judge(action, project, &answer, &signature);
+    call.answer = Some(answer);
+    Ok(judgement)
+}
+
+/// How long the endpoint has, and whose fault it is if that is not enough.
+struct Budget {
+    deadline: Instant,
+    is_cut_short: bool,
+}
+
+impl Budget {
+    fn new(claim: &Claim, action: &Action, started: Instant) -> Result<Self, End> {
+        let now = Instant::now();
+        let last_moment = started + claim.remaining().saturating_sub(WRITE_BACK);
+        let left = last_moment.saturating_duration_since(now);
+        if left < LEAST_BUDGET.min(action.timeout) {
+            return Err(end(Status::Expired, format!("waited {:.0} ms for the fleet, so nothing was left to call the endpoint", claim.queue_ms)));
+        }
+        Ok(Self { deadline: now + left.min(action.timeout), is_cut_short: left < action.timeout })
+    }
+
+    /// A timeout that the queue caused is not the endpoint's.
+    fn blame(&self, error: CallError, action: &Action) -> End {
+        let timeout_ms = action.timeout.as_millis();
+        match error {
+            CallError::Blocked(why) => end(Status::SsrfBlocked, why),
+            CallError::Network { .. } => end(Status::NetworkError, error.to_string()),
+            CallError::OutOfTime { phase } if self.is_cut_short => {
+                end(Status::Expired, format!("the queue used up part of the endpoint's {timeout_ms} ms; they ended in: {phase}"))
+            }
+            CallError::OutOfTime { phase } => end(Status::Timeout, format!("the endpoint used up its {timeout_ms} ms in: {phase}")),
+        }
+    }
+}
+
+/// The secrets that sign: the current one first, the previous one last while it counts.
+async fn derive(worker: &Worker, claim: &Claim) -> Result<Vec<Secret>, End> {
+    let expired = |error: StoreError| end(Status::Expired, format!("the signing key could not be read: {error}"));
+    let mut versions = claim.secrets.clone();
+    if versions.current_key.is_none() {
+        // The first to need it records it; another worker may be faster, so it is read again.
+        let key_id = worker.keys.newest_id();
+        if let Some(secret) = worker.keys.derive(key_id, &claim.action_id, versions.current) {
+            let fingerprint = (claim.action_id.clone(), versions.current, secret.fingerprint());
+            secrets::record(&worker.database, key_id, &[fingerprint]).await.map_err(expired)?;
+        }
+        versions = secrets::versions(&worker.database, &claim.action_id).await.map_err(expired)?;
+    }
+    let SecretVersions { current, current_key, previous, previous_key } = versions;
+    let mut wanted = vec![(current, current_key)];
+    if let Some(previous) = previous {
+        wanted.push((previous, previous_key));
+    }
+    wanted
+        .into_iter()
+        .map(|(version, key)| {
+            let key = key.unwrap_or_default();
+            worker.keys.derive(&key, &claim.action_id, version).ok_or_else(|| {
+                worker.metrics.missing_root_key.inc();
+                tracing::error!(action = claim.action_id, key, "this worker lacks the root key; add it to secrets.root_keys");
+                end(Status::Expired, format!("the worker lacks root key {key:?}, and never calls unsigned"))
+            })
+        })
+        .collect()
+}
+
+fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {
+    let notes = judgement.notes.iter().map(|note| {
+        let values = match note {
+            crate::judge::Note::UnknownRolesDropped(slugs) => slugs.as_slice(),
+            crate::judge::Note::OverrideNotEnabled => &[],
+        };
+        let details = serde_json::json!({"invocation_id": claim.id, "event_id": claim.event_id, "values": values});
+        (note.event().to_owned(), details.to_string())
+    });
+    Ending {
+        id: claim.id.clone(),
+        token: claim.token,
+        status: judgement.status,
+        outcome: judgement.outcome.to_json(),
+        http_status: call.answer.as_ref().map(|answer| answer.http_status.into()),
+        duration_ms: call.duration.map(|duration| duration.as_secs_f64() * 1000.0),
+        error: judgement.error,
+        response_sha256: call.answer.and_then(|answer| match answer.body {
+            Body::Whole(body) => Some(Sha256::digest(&body).to_vec()),
+            Body::TooLarge | Body::Broken => None,
+        }),
+        overrode: judgement.overrode,
+        notes: notes.collect(),
+    }
+}

@@ -1,0 +1,55 @@
+//! Actions and projects in memory. Versions of actions never change; a project is read again
+//! when an invocation names a newer revision than the one held.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::{Action, Project};
+use crate::store::claim::Claim;
+use crate::store::{Database, StoreError, catalog};
+
+/// So many entries are kept; beyond, all are forgotten and read again.
+const MOST: usize = 50_000;
+
+#[derive(Default)]
+pub struct Catalog {
+    actions: Mutex<HashMap<(String, i32), Arc<Action>>>,
+    projects: Mutex<HashMap<String, Arc<Project>>>,
+}
+
+impl Catalog {
+    /// Reads what these claims need and is not here yet.
+    pub async fn prepare(&self, database: &Database, claims: &[Claim]) -> Result<(), StoreError> {
+        let lacks_action = |claim: &&Claim| self.action(claim).is_none();
+        let actions: HashSet<(String, i32)> = claims.iter().filter(lacks_action).map(|c| (c.action_id.clone(), c.action_version)).collect();
+        if !actions.is_empty() {
+            let found = catalog::action_versions(database, &actions.into_iter().collect::<Vec<_>>()).await?;
+            let mut held = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() > MOST {
+                held.clear();
+            }
+            held.extend(found.into_iter().map(|action| ((action.id.clone(), action.version), Arc::new(action))));
+        }
+        let lacks_project = |claim: &&Claim| self.project(claim).is_none();
+        let projects: HashSet<String> = claims.iter().filter(lacks_project).map(|claim| claim.project_id.clone()).collect();
+        if !projects.is_empty() {
+            let found = catalog::projects(database, &projects.into_iter().collect::<Vec<_>>()).await?;
+            let mut held = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() > MOST {
+                held.clear();
+            }
+            held.extend(found.into_iter().map(|(id, project)| (id, Arc::new(project))));
+        }
+        Ok(())
+    }
+
+    pub fn action(&self, claim: &Claim) -> Option<Arc<Action>> {
+        let held = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&(claim.action_id.clone(), claim.action_version)).cloned()
+    }
+
+    pub fn project(&self, claim: &Claim) -> Option<Arc<Project>> {
+        let held = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&claim.project_id).filter(|project| project.revision >= claim.project_revision).cloned()
+    }
+}

@@ -1,0 +1,203 @@
+//! Writes endings back, many in one durable statement, and tells the waiters afterwards.
+//!
+//! Nothing is dropped here: while the database is away endings wait, and the fence sorts out
+//! what somebody else ended meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Worker;
+use crate::domain::{Decision, Outcome, Source, Trigger};
+use crate::store::complete::{Ending, complete, landed};
+use crate::store::notify::{Reply, notify};
+use crate::store::{Database, StoreError};
+use crate::telemetry::{InvocationLabels, StatusLabel};
+
+/// The most endings of one statement.
+const BATCH: usize = 512;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A call that is over, and who waits for it.
+pub struct Finished {
+    pub ending: Ending,
+    pub reply_to: Option<String>,
+    pub trigger: Trigger,
+    /// A moment before it was claimed.
+    pub claimed: Instant,
+    pub queue_ms: f64,
+}
+
+/// Starts both loops; they end when every sender is gone and everything is written.
+pub fn start(worker: Arc<Worker>) -> (UnboundedSender<Finished>, JoinHandle<()>) {
+    let (endings, finished) = unbounded_channel();
+    let (replies, told) = unbounded_channel();
+    let telling = tokio::spawn(tell(worker.database.clone(), told));
+    let both = tokio::spawn(async move {
+        write(worker, finished, replies).await;
+        if telling.await.is_err() {
+            tracing::error!("the loop that tells waiters is gone");
+        }
+    });
+    (endings, both)
+}
+
+/// Takes what is there, up to a batch; `None` when there will never be more.
+async fn gather<T>(from: &mut UnboundedReceiver<T>) -> Option<Vec<T>> {
+    let mut batch = Vec::new();
+    (from.recv_many(&mut batch, BATCH).await > 0).then_some(batch)
+}
+
+async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, replies: UnboundedSender<Reply>) {
+    while let Some(batch) = gather(&mut finished).await {
+        let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
+        let written = write_until_done(&worker.database, endings).await;
+        for Finished { ending, reply_to, trigger, claimed, queue_ms } in batch {
+            let status = ending.status.as_str();
+            if !written.ours.contains(&ending.id) {
+                tracing::info!(invocation = ending.id, status, "ended by somebody else before this result; nothing was changed");
+            } else {
+                worker.metrics.invocations.get_or_create(&InvocationLabels { trigger: trigger.as_str(), status }).inc();
+                if let Some(duration_ms) = ending.duration_ms {
+                    worker.metrics.call_duration.get_or_create(&StatusLabel { status }).observe(duration_ms / 1000.0);
+                    let whole_ms = queue_ms + claimed.elapsed().as_secs_f64() * 1000.0;
+                    worker.metrics.overhead.observe((whole_ms - duration_ms).max(0.0) / 1000.0);
+                }
+                tracing::debug!(invocation = ending.id, status, error = ending.error, "ended");
+            }
+            // Of what may be ours or another's, the waiter reads the one final outcome itself.
+            let outcome = if written.ours.contains(&ending.id) && !written.replaced.contains(&ending.id) {
+                Some(ending.outcome)
+            } else if written.unclear.contains(&ending.id) || written.replaced.contains(&ending.id) {
+                None
+            } else {
+                continue;
+            };
+            if let Some(channel) = reply_to {
+                // The receiver lives as long as this loop.
+                let _ = replies.send(Reply { channel, id: ending.id, status, outcome });
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Written {
+    /// Ended by this worker, as it said.
+    ours: HashSet<String>,
+    /// Decided, but the answer that would tell by whom got lost.
+    unclear: HashSet<String>,
+    /// Ended by this worker with a stand-in, because the database refused the original.
+    replaced: HashSet<String>,
+}
+
+async fn write_until_done(database: &Database, mut endings: Vec<Ending>) -> Written {
+    let mut written = Written::default();
+    let mut pause = FIRST_PAUSE;
+    let mut asked_before = false;
+    while !endings.is_empty() {
+        if asked_before {
+            // The lost answer may have been a success.
+            let ids: Vec<&str> = endings.iter().map(|ending| ending.id.as_str()).collect();
+            if let Ok(landed) = landed(database, &ids).await {
+                endings.retain(|ending| !landed.contains(&ending.id));
+                written.unclear.extend(landed);
+                if endings.is_empty() {
+                    break;
+                }
+            }
+        }
+        match complete(database, &endings).await {
+            Ok(ours) => {
+                written.ours.extend(ours);
+                break;
+            }
+            Err(error @ (StoreError::Unreachable(_) | StoreError::Schema(_))) => {
+                tracing::warn!(%error, waiting = endings.len(), "cannot write results back; trying again");
+                asked_before = true;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) if endings.len() > 1 => {
+                // One row that the database refuses must not cost the others.
+                tracing::warn!(%error, "the database refused a batch of results; writing them one by one");
+                for ending in std::mem::take(&mut endings) {
+                    let one = Box::pin(write_until_done(database, vec![ending])).await;
+                    written.ours.extend(one.ours);
+                    written.unclear.extend(one.unclear);
+                    written.replaced.extend(one.replaced);
+                }
+            }
+            Err(error) => {
+                let Some(ending) = endings.pop() else { break };
+                tracing::error!(%error, invocation = ending.id, "the database refused a result; writing a stand-in");
+                let Some(stand_in) = stand_in(&ending) else { break };
+                written.replaced.insert(ending.id);
+                endings.push(stand_in);
+            }
+        }
+    }
+    written
+}
+
+/// What can always be stored: the decision alone. A deny stays a deny.
+fn stand_in(ending: &Ending) -> Option<Ending> {
+    const WHY: &str = "the result could not be stored as it was";
+    if ending.error.as_deref() == Some(WHY) {
+        return None; // even this was refused: the janitor ends it as expired
+    }
+    let given: Outcome = serde_json::from_str(&ending.outcome).ok()?;
+    let mut outcome = Outcome::plain(given.decision, given.source, given.status);
+    if given.decision == Decision::Deny {
+        let code = if given.source == Source::Verdict { "action_denied".to_owned() } else { given.code.unwrap_or_default() };
+        outcome.code = Some(code);
+        outcome.reason = Some(WHY.to_owned());
+    }
+    Some(Ending {
+        outcome: outcome.to_json(),
+        error: Some(WHY.to_owned()),
+        notes: Vec::new(),
+        response_sha256: None,
+        ..ending.clone()
+    })
+}
+
+async fn tell(database: Database, mut replies: UnboundedReceiver<Reply>) {
+    while let Some(batch) = gather(&mut replies).await {
+        if let Err(error) = notify(&database, &batch).await {
+            // Each of these waiters asks for its result when its listener is back, or at its deadline.
+            tracing::warn!(%error, replies = batch.len(), "could not tell waiters");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Status;
+
+    #[test]
+    fn the_stand_in_of_a_deny_denies_and_is_tried_once() {
+        let deny = Outcome { code: Some("x".to_owned()), ..Outcome::plain(Decision::Deny, Source::Verdict, Status::Rejected) };
+        let ending = Ending {
+            id: "inv_1".to_owned(),
+            token: uuid::Uuid::nil(),
+            status: Status::Rejected,
+            outcome: deny.to_json(),
+            http_status: Some(200),
+            duration_ms: Some(1.0),
+            error: None,
+            response_sha256: None,
+            overrode: false,
+            notes: Vec::new(),
+        };
+        let second = stand_in(&ending).unwrap();
+        assert!(second.outcome.contains(r#""decision":"deny""#) && second.outcome.contains("action_denied"), "{}", second.outcome);
+        assert!(stand_in(&second).is_none());
+    }
+}
