@@ -352,7 +352,8 @@ mod tests {
     #[test]
     fn no_debug_output_shows_a_password_or_a_key() {
         let key = "ab".repeat(32);
-        let config = load(&[("ACTIONS_DATABASE__URL", "postgres://u:hunter2@h/d"), ("ACTIONS_SECRETS__ROOT_KEYS", &format!("k1:{key}"))]).unwrap();
+        let config =
+            load(&[("ACTIONS_DATABASE__URL", "postgres://u:hunter2@h/d"), ("ACTIONS_SECRETS__ROOT_KEYS", &format!("k1:{key}"))]).unwrap();
         let shown = format!("{config:?}");
         assert!(!shown.contains("hunter2") && !shown.contains(&key), "{shown}");
     }

@@ -25,6 +25,7 @@ pub mod egress;
 pub mod fleet;
 pub mod janitor;
 pub mod judge;
+pub mod program;
 pub mod sign;
 pub mod store;
 pub mod telemetry;

@@ -138,7 +138,7 @@ pub fn verify(headers: &[String], body: &[u8], secrets: &[&Secret], now_unix: i6
     });
     match matching {
         None => SignatureCheck::Refused("the signature does not match: wrong secret, or the body changed after signing".to_owned()),
-        Some(_) if signed_at.abs_diff(now_unix) > MAX_SKEW_S.unsigned_abs() => SignatureCheck::Refused(format!(
+        Some(_) if signed_at.abs_diff(now_unix) > MAX_SKEW_S.unsigned_abs() => SignatureCheck::Stale(format!(
             "the signature's time is {} s {} ours; accepted is up to {MAX_SKEW_S} s",
             signed_at.abs_diff(now_unix),
             if signed_at < now_unix { "before" } else { "after" },
@@ -239,14 +239,16 @@ mod tests {
     #[test]
     fn a_signature_is_fresh_for_300_seconds_either_way() {
         let signed = header(&[&Secret::from_text("asec_new")], 1000, b"{}");
-        assert!(matches!(check(&signed, 1301), SignatureCheck::Refused(_)));
-        assert!(matches!(check(&signed, 699), SignatureCheck::Refused(_)));
+        assert!(matches!(check(&signed, 1301), SignatureCheck::Stale(_)));
+        assert!(matches!(check(&signed, 699), SignatureCheck::Stale(_)));
     }
 
     #[test]
     fn forms_are_told_from_wrong_signatures() {
         let zeros = "0".repeat(64);
-        for malformed in ["", "t=1", "v1=00", "t=x,v1=00", "t=1,v1=0", "garbage", "t=1,t=2,v1=00", "t=-1,v1=00", "t=99999999999999999999,v1=00"] {
+        for malformed in
+            ["", "t=1", "v1=00", "t=x,v1=00", "t=1,v1=0", "garbage", "t=1,t=2,v1=00", "t=-1,v1=00", "t=99999999999999999999,v1=00"]
+        {
             let malformed = malformed.replace("00", &zeros);
             assert!(matches!(check(&malformed, 1), SignatureCheck::Malformed(_)), "{malformed}");
         }

@@ -1,1 +1,60 @@
+//! The operator's tool, one command a file.
+//!
+//! Called by `bin/ctl.rs`. It re-implements no rule: URLs are judged by `egress`, answers by
+//! `judge`, signatures made and checked by `sign`, and everything else is a function of the
+//! SQL interface.
 
+mod check_url;
+mod migrate;
+mod signature;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::program::{self, ProgramError};
+
+/// Operates authio-actions.
+#[derive(Debug, Parser)]
+#[command(
+    name = "actionsctl",
+    version,
+    after_help = "Every configuration key with its unit: config/default.toml.\n\
+    Environment: ACTIONS_<SECTION>__<KEY>, for example ACTIONS_DATABASE__URL."
+)]
+pub struct Arguments {
+    /// TOML file that overrides the defaults.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the database's schema to this program's version.
+    Migrate,
+    /// Say what the fleet would say to a URL.
+    CheckUrl(check_url::CheckUrl),
+    /// Make the signature header of a body.
+    Sign(signature::Sign),
+    /// Check a signature header, and say what is wrong with it.
+    Verify(signature::Verify),
+}
+
+/// Runs one command.
+pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
+    let config = program::load(arguments.config.as_deref())?;
+    match arguments.command {
+        Command::Migrate => migrate::run(&config).await,
+        Command::CheckUrl(command) => command.run(&config).await,
+        Command::Sign(command) => command.run(),
+        Command::Verify(command) => command.run(),
+    }
+}
+
+/// Prints a line; a reader that left early, such as `head`, is no error.
+fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

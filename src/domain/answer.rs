@@ -45,6 +45,8 @@ pub enum SignatureCheck {
     },
     /// The header has a wrong form.
     Malformed(String),
-    /// The header has the right form but proves nothing: wrong secret, changed body, or old.
+    /// It matches no secret: wrong secret, or the body changed after signing.
     Refused(String),
+    /// It matches, but its time is too far from ours.
+    Stale(String),
 }

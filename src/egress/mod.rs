@@ -26,10 +26,10 @@ use crate::config::{self, ConfigError};
 use crate::domain::Answer;
 
 pub use self::address::{Rules, forbidden};
-pub use self::connection::Request;
-pub use self::url::{Endpoint, Refusal};
 use self::connection::Connection;
+pub use self::connection::Request;
 use self::resolver::Resolver;
+pub use self::url::{Endpoint, Refusal};
 
 /// Why there is no answer, in words that a customer can act on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,14 +88,24 @@ pub struct Target {
     addresses: Vec<SocketAddr>,
 }
 
+impl Target {
+    /// How many addresses may be dialled.
+    pub fn address_count(&self) -> usize {
+        self.addresses.len()
+    }
+}
+
 /// Makes calls to endpoints, and keeps their idle connections for a short while.
 pub struct Egress {
     rules: Rules,
     resolver: Resolver,
     tls: Arc<rustls::ClientConfig>,
     idle_for: Duration,
-    idle: Mutex<HashMap<(String, SocketAddr), Vec<(Instant, Connection)>>>,
+    idle: Mutex<Idle>,
 }
+
+/// Idle connections by owner and address, with the moment since when they are idle.
+type Idle = HashMap<(String, SocketAddr), Vec<(Instant, Connection)>>;
 
 /// Idle connections kept for one action at one address.
 const MAX_IDLE: usize = 64;

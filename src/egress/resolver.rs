@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::{NetError, runtime::TokioRuntimeProvider};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::TokioResolver;
 
 use crate::config;
 
@@ -20,7 +20,8 @@ pub struct Resolver {
 
 impl Resolver {
     pub fn new(config: &config::Egress) -> Self {
-        let fixed = config.resolve.iter().map(|(name, addresses)| (name.trim_end_matches('.').to_ascii_lowercase(), addresses.clone())).collect();
+        let fixed =
+            config.resolve.iter().map(|(name, addresses)| (name.trim_end_matches('.').to_ascii_lowercase(), addresses.clone())).collect();
         // Without resolvers the fixed answers still work, and asking another name tells why not.
         Self { fixed, dns: dns(config).map_err(|error| error.to_string()) }
     }

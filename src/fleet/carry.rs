@@ -68,7 +68,8 @@ async fn attempt(
     let answer = async {
         let target = worker.egress.clear(&action.endpoint_url, budget.deadline).await?;
         let occurred_at = claim.enqueued_at.to_offset(time::UtcOffset::UTC);
-        let occurred_at = occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
+        let occurred_at =
+            occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
         let body = request_body(&claim.event_id, action.trigger, &occurred_at, &claim.project_id, &claim.event);
         let signature = sign::header(&secrets, now_unix(), body.as_bytes());
         let headers = [
@@ -106,7 +107,10 @@ impl Budget {
         let last_moment = started + claim.remaining().saturating_sub(WRITE_BACK);
         let left = last_moment.saturating_duration_since(now);
         if left < LEAST_BUDGET.min(action.timeout) {
-            return Err(end(Status::Expired, format!("waited {:.0} ms for the fleet, so nothing was left to call the endpoint", claim.queue_ms)));
+            return Err(end(
+                Status::Expired,
+                format!("waited {:.0} ms for the fleet, so nothing was left to call the endpoint", claim.queue_ms),
+            ));
         }
         Ok(Self { deadline: now + left.min(action.timeout), is_cut_short: left < action.timeout })
     }

@@ -87,7 +87,10 @@ async fn start_calls(
         let (worker, bulkhead, endings) = (Arc::clone(worker), Arc::clone(bulkhead), endings.clone());
         tokio::spawn(async move {
             let ending = carry(&worker, &claim, &action, &project, started).await;
-            if endings.send(Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms }).is_err() {
+            if endings
+                .send(Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms })
+                .is_err()
+            {
                 tracing::error!(invocation = claim.id, "the write-back is gone");
             }
             drop(place);

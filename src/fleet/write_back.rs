@@ -158,13 +158,7 @@ fn stand_in(ending: &Ending) -> Option<Ending> {
         outcome.code = Some(code);
         outcome.reason = Some(WHY.to_owned());
     }
-    Some(Ending {
-        outcome: outcome.to_json(),
-        error: Some(WHY.to_owned()),
-        notes: Vec::new(),
-        response_sha256: None,
-        ..ending.clone()
-    })
+    Some(Ending { outcome: outcome.to_json(), error: Some(WHY.to_owned()), notes: Vec::new(), response_sha256: None, ..ending.clone() })
 }
 
 async fn tell(database: Database, mut replies: UnboundedReceiver<Reply>) {

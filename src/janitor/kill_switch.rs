@@ -23,7 +23,7 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// What the leader remembers.
 pub struct KillSwitch {
     actions: HashMap<String, Window>,
-    seen: HashMap<String, OffsetDateTime>,
+    seen: HashSet<String>,
     looked: tokio::time::Instant,
 }
 
@@ -96,7 +96,7 @@ fn cause(calls: i64, errors: i64, timeouts: i64, streak: i64, limits: &config::K
 impl KillSwitch {
     /// Builds the memory of a new leader from the history.
     pub async fn begin(database: &Database, limits: &config::KillSwitch) -> Result<Self, StoreError> {
-        let mut this = Self { actions: HashMap::new(), seen: HashMap::new(), looked: tokio::time::Instant::now() };
+        let mut this = Self { actions: HashMap::new(), seen: HashSet::new(), looked: tokio::time::Instant::now() };
         let window = Duration::from_secs(limits.window_s.into());
         for finished in duties::finished_within(database, window).await? {
             this.count(&finished);
@@ -109,7 +109,14 @@ impl KillSwitch {
     }
 
     /// Looks at what finished since, and trips what must trip.
-    pub async fn tick(&mut self, database: &Database, epoch: i64, config: &Config, metrics: &Metrics) -> Result<(), StoreError> {
+    pub async fn tick(
+        &mut self,
+        database: &Database,
+        epoch: i64,
+        now: OffsetDateTime,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<(), StoreError> {
         let limits = &config.kill_switch;
         let asked = tokio::time::Instant::now();
         let news = duties::finished_within(database, self.looked.elapsed() + OVERLAP).await?;
@@ -117,15 +124,14 @@ impl KillSwitch {
         for finished in &news {
             self.count(finished);
         }
-        let still_there: HashSet<&str> = news.iter().map(|finished| finished.id.as_str()).collect();
-        self.seen.retain(|id, _| still_there.contains(id.as_str()));
-        let now = OffsetDateTime::now_utc().max(news.last().map_or(OffsetDateTime::UNIX_EPOCH, |last| last.finished_at));
+        self.seen = news.into_iter().map(|finished| finished.id).collect();
         let oldest = now.unix_timestamp() - i64::from(limits.window_s);
         self.actions.retain(|_, window| {
             window.slide(oldest);
             window.sum.calls > 0 || window.streak > 0
         });
-        let suspects: Vec<String> = self.actions.iter().filter(|(_, window)| window.cause(limits).is_some()).map(|(id, _)| id.clone()).collect();
+        let suspects: Vec<String> =
+            self.actions.iter().filter(|(_, window)| window.cause(limits).is_some()).map(|(id, _)| id.clone()).collect();
         if suspects.is_empty() {
             return Ok(());
         }
@@ -174,7 +180,7 @@ impl KillSwitch {
     }
 
     fn count(&mut self, finished: &Finished) {
-        if self.seen.insert(finished.id.clone(), finished.finished_at).is_none() {
+        if self.seen.insert(finished.id.clone()) {
             self.window(&finished.action_id, finished.counting_since).count(finished);
         }
     }

@@ -4,10 +4,14 @@ use crate::store::duties::{Figures, Mail};
 
 /// The mail for owners and admins of the project.
 pub fn action_killed(figures: &Figures, reason: &str, dashboard: Option<&str>) -> Mail {
-    let link = dashboard.map(|base| format!("{}/projects/{}/actions/{}", base.trim_end_matches('/'), figures.project_id, figures.action_id));
+    let link =
+        dashboard.map(|base| format!("{}/projects/{}/actions/{}", base.trim_end_matches('/'), figures.project_id, figures.action_id));
     let what_next = match &link {
         Some(link) => format!("Look at the recent invocations and re-enable it when the endpoint is well:\n{link}"),
-        None => format!("Look at its recent invocations and re-enable it when the endpoint is well:\nactionsctl action reenable {}", figures.action_id),
+        None => format!(
+            "Look at its recent invocations and re-enable it when the endpoint is well:\nactionsctl action reenable {}",
+            figures.action_id
+        ),
     };
     let Figures { name, trigger, project_id, action_id, calls, errors, timeouts, consecutive_5xx, .. } = figures;
     let text = format!(
@@ -19,7 +23,8 @@ pub fn action_killed(figures: &Figures, reason: &str, dashboard: Option<&str>) -
          {what_next}\n\n\
          Action: {action_id}\n"
     );
-    let paragraphs: Vec<String> = text.trim().split("\n\n").map(|paragraph| format!("<p>{}</p>", escape(paragraph).replace('\n', "<br>"))).collect();
+    let paragraphs: Vec<String> =
+        text.trim().split("\n\n").map(|paragraph| format!("<p>{}</p>", escape(paragraph).replace('\n', "<br>"))).collect();
     let mut html = paragraphs.join("\n");
     if let Some(link) = &link {
         let link = escape(link);

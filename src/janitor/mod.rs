@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
-use crate::store::duties::{self, Ends};
+use crate::store::duties;
 use crate::store::processes::{self, Process};
 use crate::store::{Database, StoreError, schema};
 use crate::telemetry::Metrics;
@@ -77,15 +77,14 @@ impl Janitor {
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                _ = ticks.tick() => match self.tick(&mut lead).await {
-                    Ok(()) => self.metrics.database_up.set(1),
-                    Err(error) => {
-                        if error.is_unreachable() {
-                            self.metrics.database_up.set(0);
-                        }
+                _ = ticks.tick() => {
+                    let ticked = self.tick(&mut lead).await;
+                    let is_up = !matches!(&ticked, Err(error) if error.is_unreachable());
+                    self.metrics.database_up.set(i64::from(is_up));
+                    if let Err(error) = ticked {
                         tracing::warn!(%error, "a tick failed; the next one tries again");
                     }
-                },
+                }
                 _ = beats.tick() => if let Err(error) = self.process.beat(&self.database, 0).await {
                     tracing::warn!(%error, "no heartbeat");
                 },
@@ -102,7 +101,7 @@ impl Janitor {
 
     async fn tick(&self, lead: &mut Option<Lead>) -> Result<(), StoreError> {
         let lease = (self.config.kill_switch.tick() * LEASE_TICKS).max(SHORTEST_LEASE);
-        let epoch = duties::take_lead(&self.database, &self.process.id, lease).await?;
+        let (epoch, now) = duties::take_lead(&self.database, &self.process.id, lease).await?;
         self.metrics.leader.set(i64::from(epoch.is_some()));
         let Some(epoch) = epoch else {
             if lead.take().is_some() {
@@ -115,12 +114,11 @@ impl Janitor {
         }
         let Some(lead) = lead else { return Ok(()) };
 
-        let expired = duties::end(&self.database, epoch, Ends::PastDeadline).await?;
+        let expired = duties::end_overdue(&self.database, epoch).await?;
         if expired > 0 {
             tracing::warn!(invocations = expired, "ended past their deadline: is the fleet too small, or did a worker die?");
         }
-        duties::end(&self.database, epoch, Ends::QueuedOfKilled).await?;
-        lead.kill_switch.tick(&self.database, epoch, &self.config, &self.metrics).await?;
+        lead.kill_switch.tick(&self.database, epoch, now, &self.config, &self.metrics).await?;
         if lead.kept_house_at.elapsed() > HOUSEKEEPING {
             self.keep_house().await?;
             lead.kept_house_at = Instant::now();

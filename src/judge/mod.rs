@@ -90,9 +90,12 @@ fn readable(action: &Action, answer: &Answer, signature: &SignatureCheck) -> Res
         SignatureCheck::Malformed(fault) => {
             return Err(invalid(format!("malformed Authio-Response-Signature: {fault}")));
         }
-        SignatureCheck::Refused(fault) => return Err((Status::InvalidSignature, fault.clone())),
+        SignatureCheck::Refused(fault) | SignatureCheck::Stale(fault) => return Err((Status::InvalidSignature, fault.clone())),
         SignatureCheck::Absent if action.require_response_signature => {
-            return Err((Status::InvalidSignature, "the action requires a signed response, and Authio-Response-Signature is missing".to_owned()));
+            return Err((
+                Status::InvalidSignature,
+                "the action requires a signed response, and Authio-Response-Signature is missing".to_owned(),
+            ));
         }
         SignatureCheck::Absent | SignatureCheck::Valid { .. } => {}
     }

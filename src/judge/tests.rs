@@ -19,20 +19,11 @@ fn action(trigger: Trigger) -> Action {
 }
 
 fn project() -> Project {
-    Project {
-        revision: 1,
-        roles_action_override: true,
-        role_slugs: ["member", "auditor", "billing_admin"].map(str::to_owned).into(),
-    }
+    Project { revision: 1, roles_action_override: true, role_slugs: ["member", "auditor", "billing_admin"].map(str::to_owned).into() }
 }
 
 fn answer(body: &[u8]) -> Answer {
-    Answer {
-        http_status: 200,
-        content_type: vec!["application/json".to_owned()],
-        signature: Vec::new(),
-        body: Body::Whole(body.to_vec()),
-    }
+    Answer { http_status: 200, content_type: vec!["application/json".to_owned()], signature: Vec::new(), body: Body::Whole(body.to_vec()) }
 }
 
 fn mint(body: &str) -> Judgement {
@@ -45,10 +36,24 @@ fn told(judgement: &Judgement, field: &str) -> Vec<Dropped> {
 
 #[test]
 fn only_the_exact_string_deny_denies() {
-    for allows in ["", " \n", "{}", r#"{"decision":null}"#, r#"{"decision":"DENY"}"#, r#"{"decision":"deny "}"#, r#"{"decision":["deny"]}"#, r#"{"decision":7}"#] {
+    for allows in [
+        "",
+        " \n",
+        "{}",
+        r#"{"decision":null}"#,
+        r#"{"decision":"DENY"}"#,
+        r#"{"decision":"deny "}"#,
+        r#"{"decision":["deny"]}"#,
+        r#"{"decision":7}"#,
+    ] {
         assert_eq!(mint(allows).status, Status::Ok, "{allows}");
     }
-    for denies in [r#"{"decision":"deny"}"#, r#"{"decision":"\u0064eny"}"#, r#"{"decision":"deny","decision":"allow"}"#, r#"{"decision":"allow","decision":"deny"}"#] {
+    for denies in [
+        r#"{"decision":"deny"}"#,
+        r#"{"decision":"\u0064eny"}"#,
+        r#"{"decision":"deny","decision":"allow"}"#,
+        r#"{"decision":"allow","decision":"deny"}"#,
+    ] {
         let judgement = mint(denies);
         assert_eq!((judgement.status, judgement.outcome.decision), (Status::Rejected, Decision::Deny), "{denies}");
     }
@@ -58,8 +63,13 @@ fn only_the_exact_string_deny_denies() {
 #[test]
 fn a_wrongly_typed_side_field_never_turns_a_deny_into_something_else() {
     for side in [
-        r#""override_roles":7"#, r#""override_permissions":{"a":1}"#, r#""override_claims":[]"#, r#""append_audit":"x""#, r#""deny_code":[1]"#,
-        r#""deny_reason":{}"#, r#""override_roles":["a",1]"#,
+        r#""override_roles":7"#,
+        r#""override_permissions":{"a":1}"#,
+        r#""override_claims":[]"#,
+        r#""append_audit":"x""#,
+        r#""deny_code":[1]"#,
+        r#""deny_reason":{}"#,
+        r#""override_roles":["a",1]"#,
     ] {
         let judgement = mint(&format!(r#"{{"decision":"deny",{side}}}"#));
         assert_eq!(judgement.outcome.decision, Decision::Deny, "{side}");
@@ -183,7 +193,10 @@ fn every_status_but_2xx_is_an_http_error_whatever_else_is_wrong() {
         let judgement = judge(&action(Trigger::PreTokenMint), &project(), &answer, &SignatureCheck::Malformed("x".to_owned()));
         assert_eq!(judgement.status, Status::HttpError);
     }
-    assert_eq!(judge(&action(Trigger::PreTokenMint), &project(), &Answer { http_status: 204, ..answer(b"") }, &SignatureCheck::Absent).status, Status::Ok);
+    assert_eq!(
+        judge(&action(Trigger::PreTokenMint), &project(), &Answer { http_status: 204, ..answer(b"") }, &SignatureCheck::Absent).status,
+        Status::Ok
+    );
 }
 
 #[test]
@@ -201,7 +214,10 @@ fn signatures_are_judged_before_the_verdict() {
 fn failures_follow_the_fail_mode_and_kills_follow_on_killed() {
     let mut closed = Action { fail_mode: FailMode::Closed, ..action(Trigger::PreRegister) };
     let outcome = failure(&closed, Status::Timeout, "why").outcome;
-    assert_eq!((outcome.decision, outcome.code.as_deref(), outcome.reason.as_deref()), (Decision::Deny, Some("action_unreachable"), Some("why")));
+    assert_eq!(
+        (outcome.decision, outcome.code.as_deref(), outcome.reason.as_deref()),
+        (Decision::Deny, Some("action_unreachable"), Some("why"))
+    );
     assert_eq!(failure(&closed, Status::Killed, "why").outcome.decision, Decision::Allow);
     closed.on_killed = OnKilled::Deny;
     assert_eq!(failure(&closed, Status::Killed, "why").outcome.code.as_deref(), Some("action_killed"));

@@ -10,8 +10,22 @@ use crate::domain::{Action, Decision, Dropped, Outcome, Project, Source, Status}
 
 /// Claims a customer may never set: they say who the token is for and what it is.
 const RESERVED_CLAIMS: [&str; 16] = [
-    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "kind", "roles", "permissions", "sid", "act_org", "tenant_id",
-    "organization_id", "widget_scope", "widget_origins",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "kind",
+    "roles",
+    "permissions",
+    "sid",
+    "act_org",
+    "tenant_id",
+    "organization_id",
+    "widget_scope",
+    "widget_origins",
 ];
 /// The most bytes of compact JSON that `append_audit` may have.
 const MAX_AUDIT_BYTES: usize = 4_096;
@@ -160,10 +174,9 @@ pub fn apply(mut verdict: Verdict, action: &Action, project: &Project) -> Judgem
         Some((known, unknown)) => {
             let falls_away = known.is_empty() && !unknown.is_empty();
             if !unknown.is_empty() {
-                outcome.dropped.push(Dropped {
-                    values: unknown.clone(),
-                    ..Dropped::field("override_roles", "unknown to the project's roles")
-                });
+                outcome
+                    .dropped
+                    .push(Dropped { values: unknown.clone(), ..Dropped::field("override_roles", "unknown to the project's roles") });
                 notes.push(Note::UnknownRolesDropped(unknown));
             }
             if !falls_away {

@@ -56,9 +56,7 @@ pub struct Request {
 /// Enqueues all or, on an error, none; one row for each, in order.
 pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
     let requests = serde_json::to_string(requests).map_err(|error| StoreError::Unreachable(error.to_string()))?;
-    let rows = database
-        .run(async |connection| sqlx::query(ENQUEUE_MANY).bind(requests).bind(reply_to).fetch_all(connection).await)
-        .await?;
+    let rows = database.run(async |connection| sqlx::query(ENQUEUE_MANY).bind(requests).bind(reply_to).fetch_all(connection).await).await?;
     states(&rows)
 }
 

@@ -25,9 +25,7 @@ where id = any ($1)";
 pub async fn action_versions(database: &Database, asked: &[(String, i32)]) -> Result<Vec<Action>, StoreError> {
     let ids: Vec<&str> = asked.iter().map(|(id, _)| id.as_str()).collect();
     let versions: Vec<i32> = asked.iter().map(|(_, version)| *version).collect();
-    let rows = database
-        .run(async |connection| sqlx::query(ACTION_VERSIONS).bind(ids).bind(versions).fetch_all(connection).await)
-        .await?;
+    let rows = database.run(async |connection| sqlx::query(ACTION_VERSIONS).bind(ids).bind(versions).fetch_all(connection).await).await?;
     let word = |error: crate::domain::UnknownWord| sqlx::Error::Decode(Box::new(error));
     rows.iter()
         .map(|row| {

@@ -72,7 +72,11 @@ pub async fn complete(database: &Database, endings: &[Ending]) -> Result<HashSet
     fn column<'a, T>(endings: &'a [Ending], value: impl Fn(&'a Ending) -> T) -> Vec<T> {
         endings.iter().map(value).collect()
     }
-    let notes = || endings.iter().flat_map(|ending| ending.notes.iter().map(move |(event, details)| (ending.id.as_str(), event.as_str(), details.as_str())));
+    let notes = || {
+        endings
+            .iter()
+            .flat_map(|ending| ending.notes.iter().map(move |(event, details)| (ending.id.as_str(), event.as_str(), details.as_str())))
+    };
     let ids = database
         .run(async |connection| {
             sqlx::query_scalar::<_, String>(COMPLETE)

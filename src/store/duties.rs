@@ -6,25 +6,23 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, Row};
 use time::OffsetDateTime;
 
-use super::notify::{Reply, notify_on};
+use super::notify::{Reply, notify, notify_on};
 use super::{Database, StoreError};
 use crate::config::Config;
 
-/// The epoch, or null while another janitor leads.
+/// The epoch, or null while another janitor leads; and the one clock.
 pub const TAKE_LEAD: &str = "-- take lead: take or keep it
-select actions_private.take_lead($1, $2 * interval '1 millisecond')";
+select actions_private.take_lead($1, $2 * interval '1 millisecond'), clock_timestamp()";
 
 /// A janitor that leaves in order lets the next one lead at once.
 pub const GIVE_UP_LEAD: &str = "-- give up lead: let another one lead now
 update actions_private.leadership set expires_at = clock_timestamp() where epoch = $1 and holder = $2";
 
-/// Ends what nobody ended in time.
-pub const END_PAST_DEADLINE: &str = "-- end past deadline: as expired
-select invocation_id, reply_to, outcome::text as outcome from actions_private.end_past_deadline($1)";
-
-/// Ends what was queued for an action that is killed by now.
-pub const END_QUEUED_OF_KILLED: &str = "-- end queued of killed: as killed
-select invocation_id, reply_to, outcome::text as outcome from actions_private.end_queued_of_killed($1)";
+/// Ends what nobody ended in time, and what was queued for an action that is killed by now.
+pub const END_OVERDUE: &str = "-- end overdue: past their deadline, or queued for a killed action
+select 'expired' as status, e.invocation_id, e.reply_to, e.outcome::text as outcome from actions_private.end_past_deadline($1) as e
+union all
+select 'killed', k.invocation_id, k.reply_to, k.outcome::text from actions_private.end_queued_of_killed($1) as k";
 
 /// Makes the days ahead.
 pub const MAKE_PARTITIONS: &str = "-- make partitions: a week ahead
@@ -69,61 +67,33 @@ where h.consecutive_5xx > 0 and a.killed_at is null";
 pub const KILL: &str = "-- kill: trip the kill-switch
 select actions_private.kill_action($1, $2, $3, $4, $5::json, $6, $7, $8)";
 
-/// Takes or keeps the lead for `lease`; `None` while another leads.
-pub async fn take_lead(database: &Database, janitor: &str, lease: Duration) -> Result<Option<i64>, StoreError> {
+/// Takes or keeps the lead for `lease`: the epoch, `None` while another leads, and
+/// PostgreSQL's time.
+pub async fn take_lead(database: &Database, janitor: &str, lease: Duration) -> Result<(Option<i64>, OffsetDateTime), StoreError> {
     let lease_ms = lease.as_secs_f64() * 1000.0;
-    database
-        .run(async |connection| {
-            let epoch = sqlx::query_scalar::<_, Option<i64>>(TAKE_LEAD).bind(janitor).bind(lease_ms);
-            epoch.fetch_one(connection).await
-        })
-        .await
+    database.run(async |connection| sqlx::query_as(TAKE_LEAD).bind(janitor).bind(lease_ms).fetch_one(connection).await).await
 }
 
 /// Lets another janitor lead at once.
 pub async fn give_up_lead(database: &Database, epoch: i64, janitor: &str) -> Result<(), StoreError> {
-    database
-        .run(async |connection| sqlx::query(GIVE_UP_LEAD).bind(epoch).bind(janitor).execute(connection).await)
-        .await
-        .map(|_| ())
+    database.run(async |connection| sqlx::query(GIVE_UP_LEAD).bind(epoch).bind(janitor).execute(connection).await).await.map(|_| ())
 }
 
-/// Which invocations a duty ends.
-#[derive(Debug, Clone, Copy)]
-pub enum Ends {
-    /// Those past their deadline, as `expired`.
-    PastDeadline,
-    /// Those queued for killed actions, as `killed`.
-    QueuedOfKilled,
+/// Ends what is overdue and tells the waiters; returns how many expired.
+pub async fn end_overdue(database: &Database, epoch: i64) -> Result<usize, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(END_OVERDUE).bind(epoch).fetch_all(connection).await).await?;
+    // Whoever is not told, because this process dies right here, asks at its own deadline.
+    notify(database, &replies(&rows)?).await?;
+    Ok(rows.iter().filter(|row| row.get::<&str, _>("status") == "expired").count())
 }
 
-/// Ends invocations and tells their waiters, in one transaction; returns how many.
-pub async fn end(database: &Database, epoch: i64, which: Ends) -> Result<usize, StoreError> {
-    database
-        .run(async |connection| {
-            let mut transaction = connection.begin().await?;
-            let ended = end_on(&mut transaction, epoch, which).await?;
-            transaction.commit().await?;
-            Ok(ended)
-        })
-        .await
-}
-
-async fn end_on(connection: &mut sqlx::PgConnection, epoch: i64, which: Ends) -> Result<usize, sqlx::Error> {
-    let (sql, status) = match which {
-        Ends::PastDeadline => (END_PAST_DEADLINE, "expired"),
-        Ends::QueuedOfKilled => (END_QUEUED_OF_KILLED, "killed"),
-    };
-    let rows = sqlx::query(sql).bind(epoch).fetch_all(&mut *connection).await?;
+fn replies(rows: &[PgRow]) -> Result<Vec<Reply>, sqlx::Error> {
     let reply = |row: &PgRow| -> Result<Option<Reply>, sqlx::Error> {
         let Some(channel) = row.try_get("reply_to")? else { return Ok(None) };
+        let status = if row.try_get::<&str, _>("status")? == "killed" { "killed" } else { "expired" };
         Ok(Some(Reply { channel, id: row.try_get("invocation_id")?, status, outcome: row.try_get("outcome")? }))
     };
-    let replies: Vec<Reply> = rows.iter().filter_map(|row| reply(row).transpose()).collect::<Result<_, _>>()?;
-    if !replies.is_empty() {
-        notify_on(connection, &replies).await?;
-    }
-    Ok(rows.len())
+    rows.iter().filter_map(|row| reply(row).transpose()).collect()
 }
 
 /// Makes partitions ahead and drops old ones; returns how many of each.
@@ -270,7 +240,8 @@ pub async fn kill(database: &Database, epoch: i64, figures: &Figures, reason: &s
                 .fetch_one(&mut *transaction)
                 .await?;
             if killed {
-                end_on(&mut transaction, epoch, Ends::QueuedOfKilled).await?;
+                let ended = sqlx::query(END_OVERDUE).bind(epoch).fetch_all(&mut *transaction).await?;
+                notify_on(&mut transaction, &replies(&ended)?).await?;
             }
             transaction.commit().await?;
             Ok(killed)

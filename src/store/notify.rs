@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn every_payload_is_a_json_array_below_8000_bytes_and_nothing_is_lost() {
-        let replies: Vec<Reply> = (0..500).map(|id| reply(["a", "b"][id % 2], id, format!(r#"{{"x":"{}"}}"#, "y".repeat(id * 20)))).collect();
+        let replies: Vec<Reply> =
+            (0..500).map(|id| reply(["a", "b"][id % 2], id, format!(r#"{{"x":"{}"}}"#, "y".repeat(id * 20)))).collect();
         let (channels, payloads) = pack(&replies);
         let mut seen = 0;
         for payload in &payloads {

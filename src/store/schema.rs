@@ -62,11 +62,13 @@ pub async fn migrate(url: &Hidden, mut before_each: impl FnMut(i64, &str)) -> Re
     let options = options.application_name("actionsctl migrate").log_statements(log::LevelFilter::Off);
     let mut connection = PgConnection::connect_with(&options).await?;
     // The list of applied migrations lives beside the private tables.
-    sqlx::raw_sql("-- migrate: make a home for the list of migrations
+    sqlx::raw_sql(
+        "-- migrate: make a home for the list of migrations
         create schema if not exists actions_private;
-        select set_config('search_path', 'actions_private', false)")
-        .execute(&mut connection)
-        .await?;
+        select set_config('search_path', 'actions_private', false)",
+    )
+    .execute(&mut connection)
+    .await?;
     let describe = |error: sqlx::migrate::MigrateError| match error {
         sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => StoreError::from(error),
         other => refused(other.to_string()),

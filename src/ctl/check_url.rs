@@ -1,0 +1,77 @@
+//! `actionsctl check-url`: one JSON line for each URL.
+
+use std::io::BufRead;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::say;
+use crate::config::Config;
+use crate::egress::{CallError, Egress, Refusal};
+use crate::program::ProgramError;
+
+/// As long as the longest call may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Say what the fleet would say to a URL.
+///
+/// Prints one JSON line for each: {"url", "verdict": "allowed" | "ssrf_blocked" | "invalid",
+/// "reason"}.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  actionsctl check-url https://hooks.acme.com/authio\n  actionsctl check-url --no-dns - < urls.txt\n  \
+    actionsctl check-url --answers 10.0.0.7,203.0.114.9 https://hooks.acme.com/")]
+pub struct CheckUrl {
+    /// URLs, or - to read them from standard input, one a line.
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<String>,
+    /// Decide on these DNS answers instead of asking.
+    #[arg(long, value_name = "IP,IP", value_delimiter = ',', conflicts_with = "no_dns")]
+    answers: Option<Vec<IpAddr>>,
+    /// Decide on the name alone.
+    #[arg(long)]
+    no_dns: bool,
+}
+
+impl CheckUrl {
+    pub async fn run(self, config: &Config) -> Result<(), ProgramError> {
+        let egress = Egress::new(&config.egress)?;
+        for url in &self.urls {
+            if url == "-" {
+                for line in std::io::stdin().lock().lines() {
+                    let line = line.map_err(|error| ProgramError::Failed(format!("standard input: {error}")))?;
+                    self.check(&egress, line.strip_suffix('\r').unwrap_or(&line)).await;
+                }
+            } else {
+                self.check(&egress, url).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn check(&self, egress: &Egress, url: &str) {
+        let (verdict, reason) = self.judge(egress, url).await;
+        say(json!({"url": url, "verdict": verdict, "reason": reason}));
+    }
+
+    async fn judge(&self, egress: &Egress, url: &str) -> (&'static str, String) {
+        let endpoint = match egress.check_url(url) {
+            Ok(endpoint) => endpoint,
+            Err(refusal @ Refusal::Invalid(_)) => return ("invalid", refusal.to_string()),
+            Err(refusal @ Refusal::Forbidden(_)) => return ("ssrf_blocked", refusal.to_string()),
+        };
+        let cleared = match &self.answers {
+            _ if self.no_dns => return ("allowed", "the name is permitted; its addresses were not asked for".to_owned()),
+            Some(answers) => egress.check_answers(endpoint, answers),
+            None => egress.clear(url, Instant::now() + PATIENCE).await,
+        };
+        match cleared {
+            Ok(target) => ("allowed", format!("permitted, at {} address(es)", target.address_count())),
+            Err(CallError::Blocked(why)) => ("ssrf_blocked", why),
+            // Not forbidden: a call would end as network_error or timeout.
+            Err(error) => ("allowed", format!("the name is permitted, but a call would fail: {error}")),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What all programs share: their layers of configuration, exit statuses and signals.
+//!
+//! Exit status 0 is success, 2 is wrong usage or configuration, 1 is anything else.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, ConfigError};
+use crate::fleet::WorkerError;
+use crate::janitor::JanitorError;
+use crate::store::StoreError;
+
+/// Why a program ends without success.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// Wrong usage or configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Wrong usage that the argument parser could not see.
+    #[error("{0}")]
+    Usage(String),
+    /// Everything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<StoreError> for ProgramError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The interface's own complaint about an argument.
+            StoreError::Refused { ref code, .. } if code == "22023" => Self::Usage(error.to_string()),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<WorkerError> for ProgramError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Config(error) => error.into(),
+            WorkerError::Store(error) => error.into(),
+            error @ WorkerError::Parting => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<JanitorError> for ProgramError {
+    fn from(error: JanitorError) -> Self {
+        match error {
+            JanitorError::Config(error) => error.into(),
+            JanitorError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl ProgramError {
+    fn exit_status(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Reads the configuration from its layers: defaults, `file`, this process's environment.
+pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, environment)
+}
+
+/// Runs a program to its end on a runtime of its own, and tells an error on standard error.
+pub fn run(name: &str, main: impl AsyncFnOnce() -> Result<(), ProgramError>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(main()),
+        Err(error) => Err(ProgramError::Failed(format!("no runtime: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+pub async fn stop_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be handled here");
+        return std::future::pending().await;
+    };
+    let mut either = async move || {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    either().await;
+    tokio::spawn(async move {
+        either().await;
+        tracing::warn!("a second signal: leaving at once");
+        std::process::exit(1);
+    });
+}

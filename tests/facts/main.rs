@@ -1,0 +1,16 @@
+//! Every rule of the contract as a fact, against a real PostgreSQL, a real TLS server and
+//! real processes. Run it with `ops/test`, or one fact with
+//! `ops/with-postgres cargo test --test facts NAME`.
+
+mod support;
+
+mod client;
+mod crashes;
+mod enqueue;
+mod house;
+mod kill_switch;
+mod programs;
+mod races;
+mod schema;
+mod statuses;
+mod wire;
