@@ -1,1 +1,165 @@
+//! What survives when a process or the database goes away.
 
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use authio_actions::client::{Client, Options};
+use authio_actions::domain::{Source, Status, Trigger};
+use authio_actions_lab::database::Database;
+use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::stack::Stack;
+use serde_json::json;
+
+use crate::support::{answering, enqueue, programs, result, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_in_mid_call_leaves_an_invocation_that_expires_and_a_waiter_with_an_answer() {
+    let stack = answering(Reply::Hang).await;
+    let mut worker = stack.worker(&[]).await;
+    let _janitor = stack.janitor(&[("ACTIONS_KILL_SWITCH__TICK_MS", "100")]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 500, fail_mode => 'closed'").await;
+    let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
+    let waiter = tokio::spawn(async move { client.invoke("p", Trigger::PreRegister, &json!({})).await });
+    until(&stack.ops, "it runs", "select bool_or(status = 'running') from actions.recent_invocations").await;
+    worker.kill().await;
+    let answer = waiter.await.unwrap().unwrap();
+    assert_eq!((answer.outcome.status, answer.outcome.source), (Status::Expired, Source::FailClosed));
+    until(&stack.ops, "the row is final", "select bool_and(status = 'expired') from actions.recent_invocations").await;
+    assert_eq!(stack.endpoint.requests().len(), 1, "an event is never sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_janitor_ends_what_nobody_waits_for() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 100").await;
+    let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    let _janitor = stack.janitor(&[("ACTIONS_KILL_SWITCH__TICK_MS", "50")]).await;
+    until(&stack.ops, "expired", "select bool_and(status = 'expired') from actions.recent_invocations").await;
+    assert_eq!(result(&stack.core, state.id()).await.outcome()["source"], "fail_open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_finishes_what_it_holds_and_claims_nothing_more() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let stack = Stack::start(&programs(), move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            held.acquire().await.unwrap().forget();
+            Reply::json("{}")
+        }
+    })
+    .await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let first = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    until(&stack.ops, "it runs", "select bool_or(status = 'running') from actions.recent_invocations").await;
+    worker.signal("TERM").await;
+    worker.logged("draining").await;
+    let second = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    gate.add_permits(2);
+    assert_eq!(worker.ended().await.code(), Some(0));
+    assert_eq!(result(&stack.core, first.id()).await.status, "ok");
+    assert_eq!(result(&stack.core, second.id()).await.status, "queued");
+    let left: i64 = sqlx::query_scalar("select count(*) from actions.fleet").fetch_one(&stack.ops).await.unwrap();
+    assert_eq!(left, 0, "it signed off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_leaves_at_once() {
+    let stack = answering(Reply::Hang).await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    enqueue(&stack.core, "p", "pre_register", "{}").await;
+    until(&stack.ops, "it runs", "select bool_or(status = 'running') from actions.recent_invocations").await;
+    worker.signal("INT").await;
+    worker.logged("draining").await;
+    let asked = Instant::now();
+    worker.signal("INT").await;
+    assert_eq!(worker.ended().await.code(), Some(1));
+    assert!(asked.elapsed() < Duration::from_secs(2), "it did not wait for the call");
+}
+
+/// A PostgreSQL of this test alone, to be restarted.
+struct Server(PathBuf);
+
+impl Server {
+    fn start() -> (Self, String) {
+        let dir = std::env::temp_dir().join(format!("authio-actions-restart-{}", uuid::Uuid::new_v4().simple()));
+        let this = Self(dir);
+        let url = this.run("start");
+        (this, url.trim().to_owned())
+    }
+
+    fn run(&self, command: &str) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/postgres");
+        let mode: &[&str] = if command == "restart" { &["immediate"] } else { &[] };
+        let output = Command::new(script).arg(command).arg(&self.0).args(mode).output().unwrap();
+        assert!(output.status.success(), "ops/postgres {command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.run("remove");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_postgresql_under_load_leaves_no_waiter_hanging_and_the_fleet_serves_again_within_3_s() {
+    let (server, url) = Server::start();
+    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
+    let _workers = [stack.worker(&[]).await, stack.worker(&[]).await];
+    let _janitor = stack.janitor(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 1000").await;
+    let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let served = Arc::new(tokio::sync::Semaphore::new(0));
+    let waiters: Vec<_> = (0..32)
+        .map(|_| {
+            let (client, stop, served) = (client.clone(), Arc::clone(&stop), Arc::clone(&served));
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    let asked = Instant::now();
+                    if client.invoke("p", Trigger::PreRegister, &json!({})).await.is_ok() {
+                        served.add_permits(1);
+                    }
+                    longest = longest.max(asked.elapsed());
+                }
+                longest
+            })
+        })
+        .collect();
+    let _ = served.acquire_many(500).await.unwrap();
+    let restarted = tokio::task::spawn_blocking(move || {
+        server.run("restart");
+        server
+    });
+    let server = restarted.await.unwrap();
+    let back = Instant::now();
+    served.forget_permits(usize::MAX);
+    let _ = served.acquire_many(500).await.unwrap();
+    let took = back.elapsed();
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    for waiter in waiters {
+        let longest = waiter.await.unwrap();
+        assert!(longest < Duration::from_secs(7), "a waiter hung for {longest:?}");
+    }
+    assert!(took < Duration::from_secs(3), "500 events were served {took:?} after the restart");
+    let mut sent: Vec<String> = stack.endpoint.requests().iter().map(|request| request.header("authio-event-id").to_owned()).collect();
+    let all = sent.len();
+    sent.sort();
+    sent.dedup();
+    assert_eq!(sent.len(), all, "an event was sent twice");
+    drop(server);
+}

@@ -1,1 +1,145 @@
+//! Who decides when several could; CONTRACT sections 3 and 4.
 
+use std::sync::Arc;
+
+use authio_actions_lab::endpoint::{Received, Reply};
+use authio_actions_lab::stack::Stack;
+use tokio::sync::{Barrier, Semaphore};
+
+use crate::support::{abandon, answering, enqueue, programs, result, until};
+
+/// An endpoint that answers deny, but only when a permit is given.
+async fn gated() -> (Stack, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let stack = Stack::start(&programs(), move |_: Received| {
+        let held = Arc::clone(&held);
+        async move {
+            held.acquire().await.unwrap().forget();
+            Reply::json(r#"{"decision":"deny"}"#)
+        }
+    })
+    .await;
+    (stack, gate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_worker_cannot_overwrite_an_abandoned_invocation() {
+    let (stack, gate) = gated().await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    until(&stack.ops, "it runs", "select bool_or(status = 'running') from actions.recent_invocations").await;
+    let abandoned = abandon(&stack.core, state.id()).await;
+    assert_eq!((abandoned.status.as_str(), abandoned.outcome()["decision"].as_str()), ("expired", Some("allow")));
+    gate.add_permits(1);
+    worker.logged("ended by somebody else").await;
+    assert_eq!(result(&stack.core, state.id()).await.outcome, abandoned.outcome);
+    let rows: i64 = sqlx::query_scalar("select count(*) from actions.recent_invocations").fetch_one(&stack.ops).await.unwrap();
+    assert_eq!(rows, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_claim_was_taken_over_changes_nothing() {
+    let (stack, gate) = gated().await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    until(&stack.ops, "it runs", "select bool_or(status = 'running') from actions.recent_invocations").await;
+    let owner = stack.database.owner().await;
+    sqlx::query("update actions_private.queue set claim_token = gen_random_uuid()").execute(&owner).await.unwrap();
+    gate.add_permits(1);
+    worker.logged("ended by somebody else").await;
+    assert_eq!(result(&stack.core, state.id()).await.status, "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abandon_and_result_race_to_one_outcome() {
+    let (stack, gate) = gated().await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let rounds = 40;
+    let mut ids = Vec::new();
+    for _ in 0..rounds {
+        ids.push(enqueue(&stack.core, "p", "pre_register", "{}").await.id().to_owned());
+    }
+    until(&stack.ops, "all run", &format!("select count(*) = {rounds} from actions.recent_invocations where status = 'running'")).await;
+    let barrier = Arc::new(Barrier::new(2));
+    let opener = {
+        let (gate, barrier) = (Arc::clone(&gate), Arc::clone(&barrier));
+        tokio::spawn(async move {
+            barrier.wait().await;
+            gate.add_permits(rounds);
+        })
+    };
+    barrier.wait().await;
+    let mut seen = Vec::new();
+    for id in &ids {
+        seen.push(abandon(&stack.core, id).await.outcome.unwrap());
+    }
+    opener.await.unwrap();
+    assert!(worker.drained().await.success());
+    for (id, outcome) in ids.iter().zip(seen) {
+        assert_eq!(result(&stack.core, id).await.outcome, Some(outcome));
+    }
+    let rows: i64 = sqlx::query_scalar("select count(*) from actions.recent_invocations").fetch_one(&stack.ops).await.unwrap();
+    assert_eq!(rows, rounds as i64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_never_send_the_same_event_twice() {
+    let stack = answering(Reply::json("{}")).await;
+    let _workers = [stack.worker(&[]).await, stack.worker(&[]).await];
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let requests: Vec<String> = (0..300).map(|_| r#"{"project_id":"p","trigger":"pre_register","event":{}}"#.to_owned()).collect();
+    let requests = format!("[{}]", requests.join(","));
+    let barrier = Arc::new(Barrier::new(4));
+    let senders: Vec<_> = (0..4)
+        .map(|_| {
+            let (core, requests, barrier) = (stack.core.clone(), requests.clone(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                sqlx::query("select * from actions.enqueue_many($1::json, null)").bind(requests).execute(&core).await.unwrap();
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    until(&stack.ops, "all are decided", "select count(*) = 1200 from actions.recent_invocations where status = 'ok'").await;
+    let mut sent: Vec<String> = stack.endpoint.requests().iter().map(|request| request.header("authio-event-id").to_owned()).collect();
+    assert_eq!(sent.len(), 1200);
+    sent.sort();
+    sent.dedup();
+    assert_eq!(sent.len(), 1200, "an event was sent twice");
+    let both: i64 =
+        sqlx::query_scalar("select count(distinct worker) from actions.recent_invocations").fetch_one(&stack.ops).await.unwrap();
+    assert_eq!(both, 2, "both workers took part");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_endpoint_takes_its_share_and_leaves_the_rest_to_others() {
+    let stack =
+        Stack::start(&programs(), |request: Received| async move { if request.path == "/hang" { Reply::Hang } else { Reply::json("{}") } })
+            .await;
+    let _worker = stack.worker(&[("ACTIONS_WORKER__MAX_IN_FLIGHT", "20"), ("ACTIONS_WORKER__MAX_IN_FLIGHT_PER_ACTION", "10")]).await;
+    for (project, path) in [("slow", "/hang"), ("quick", "/")] {
+        stack.project(project).await;
+        stack.action(project, "pre_register", &stack.endpoint.url(path), "timeout_ms => 5000").await;
+    }
+    for _ in 0..30 {
+        enqueue(&stack.core, "slow", "pre_register", "{}").await;
+    }
+    for _ in 0..30 {
+        enqueue(&stack.core, "quick", "pre_register", "{}").await;
+    }
+    let done = "select count(*) = 30 from actions.recent_invocations where project_id = 'quick' and status = 'ok'";
+    until(&stack.ops, "the quick one is served", done).await;
+    let running: i64 =
+        sqlx::query_scalar("select count(*) from actions.recent_invocations where status = 'running'").fetch_one(&stack.ops).await.unwrap();
+    assert_eq!(running, 10, "no more than its share is sent, while the quick one was served in between");
+}

@@ -57,7 +57,8 @@ pub async fn ask(pool: &PgPool, call: &str, arguments: &[&str]) -> Result<Vec<St
             event_id: row.get(1),
             action_id: row.get(2),
             status: row.get(3),
-            outcome: row.get::<Option<&str>, _>(4).map(|json| serde_json::from_str(json).unwrap()),
+            // A number beyond f64 is valid JSON that Value cannot hold; such an outcome stays a text.
+            outcome: row.get::<Option<&str>, _>(4).map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.into())),
             wait_ms: row.get(5),
         })
         .collect())
@@ -94,13 +95,21 @@ pub async fn invoke_event(stack: &Stack, project: &str, trigger: &str, event: &s
     result(&stack.core, state.id()).await
 }
 
+/// One element of a reply.
+#[derive(Debug, serde::Deserialize)]
+pub struct Element {
+    pub id: String,
+    pub status: String,
+    pub outcome: Option<Box<serde_json::value::RawValue>>,
+}
+
 /// Waits until a notification names `id`; returns its element.
-pub async fn heard(listener: &mut sqlx::postgres::PgListener, id: &str) -> Value {
+pub async fn heard(listener: &mut sqlx::postgres::PgListener, id: &str) -> Element {
     let wait = async {
         loop {
             let notification = listener.recv().await.unwrap();
-            let elements: Vec<Value> = serde_json::from_str(notification.payload()).unwrap();
-            if let Some(element) = elements.into_iter().find(|element| element["id"] == id) {
+            let elements: Vec<Element> = serde_json::from_str(notification.payload()).unwrap();
+            if let Some(element) = elements.into_iter().find(|element| element.id == id) {
                 return element;
             }
         }
