@@ -39,9 +39,9 @@ create table actions_private.queue (
   constraint running_means_claimed check
     ((status = 'running') = (claim_token is not null and claimed_at is not null and worker is not null))
 ) with (
-  -- Claiming is a HOT update: no index names the columns it changes, and half of
-  -- each page is left free for the row's second version.
-  fillfactor = 50,
+  -- Claiming is a HOT update: no index names the columns it changes, and each page has
+  -- room for the second version of its rows, which is longer by token and worker.
+  fillfactor = 40,
   autovacuum_vacuum_threshold = 1000,
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_insert_threshold = -1,

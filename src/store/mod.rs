@@ -15,7 +15,6 @@ pub mod complete;
 pub mod duties;
 pub mod listen;
 pub mod notify;
-pub mod operate;
 pub mod pool;
 pub mod processes;
 pub mod schema;

@@ -23,7 +23,7 @@ async fn a_worker_killed_in_mid_call_leaves_an_invocation_that_expires_and_a_wai
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 500, fail_mode => 'closed'").await;
     let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
     let waiter = tokio::spawn(async move { client.invoke("p", Trigger::PreRegister, &json!({})).await });
-    until(&stack.ops, "it runs", "select bool_or(status = 'running') from actions.recent_invocations").await;
+    stack.endpoint.received(1).await;
     worker.kill().await;
     let answer = waiter.await.unwrap().unwrap();
     assert_eq!((answer.outcome.status, answer.outcome.source), (Status::Expired, Source::FailClosed));

@@ -2,6 +2,8 @@
 //! real processes. Run it with `ops/test`, or one fact with
 //! `ops/with-postgres cargo test --test facts NAME`.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 mod client;

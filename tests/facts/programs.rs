@@ -1,1 +1,119 @@
+//! Usage, configuration and schema: errors that say what to do; CONTRACT sections 1 and 2.
 
+use std::process::Output;
+
+use authio_actions_lab::database::Database;
+use authio_actions_lab::stack::ROOT_KEY;
+use tokio::process::Command;
+
+use crate::support::programs;
+
+/// Arguments, variables, and words that the error must hold.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
+const PROGRAMS: [&str; 3] = ["actions-worker", "actions-janitor", "actionsctl"];
+
+async fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(programs().join(program));
+    command.args(arguments).env_clear().envs(variables.iter().copied()).output().await.unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn every_program_tells_its_version_and_how_to_use_it() {
+    for program in PROGRAMS {
+        let version = run(program, &["--version"], &[]).await;
+        assert_eq!(String::from_utf8_lossy(&version.stdout), format!("{program} {}\n", env!("CARGO_PKG_VERSION")));
+        let help = run(program, &["--help"], &[]).await;
+        let text = String::from_utf8_lossy(&help.stdout).into_owned();
+        assert!(help.status.success() && text.contains("--config") && text.contains("ACTIONS_"), "{text}");
+        assert_eq!(run(program, &["--nonsense"], &[]).await.status.code(), Some(2), "{program}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_configuration_is_status_2_and_names_key_given_and_accepted() {
+    let file = std::env::temp_dir().join(format!("authio-actions-{}.toml", uuid::Uuid::new_v4().simple()));
+    std::fs::write(&file, "[worker]\nmax_in_flight = \"many\"\n").unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    let cases: [Case<'_>; 6] = [
+        (&[], &[], &["database.url", "missing", "ACTIONS_DATABASE__URL"]),
+        (&[], &[("ACTIONS_DATABASE__URL", "nonsense")], &["database.url", "postgres://"]),
+        (&[], &[("ACTIONS_DATABASE__ULR", "x")], &["database.ulr", "unknown key", "listen_url"]),
+        (&["--config", &path], &[], &["worker.max_in_flight", "many"]),
+        (&["--config", "absent.toml"], &[], &["--config", "absent.toml"]),
+        (
+            &[],
+            &[("ACTIONS_DATABASE__URL", "postgres://u:hunter2@127.0.0.1:1/d"), ("ACTIONS_SECRETS__ROOT_KEYS", "k1:hunter2")],
+            &["secrets.root_keys", "64 lower-case hex"],
+        ),
+    ];
+    for (arguments, variables, words) in cases {
+        for program in ["actions-worker", "actions-janitor"] {
+            let output = run(program, arguments, variables).await;
+            let text = told(&output);
+            assert_eq!(output.status.code(), Some(2), "{program} {variables:?}: {text}");
+            assert!(words.iter().all(|word| text.contains(word)) && !text.contains("hunter2"), "{program} {variables:?}: {text}");
+        }
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_status_1() {
+    let keys = format!("k1:{ROOT_KEY}");
+    let variables = [("ACTIONS_DATABASE__URL", "postgres://u:hunter2@127.0.0.1:1/d"), ("ACTIONS_SECRETS__ROOT_KEYS", keys.as_str())];
+    for program in ["actions-worker", "actions-janitor"] {
+        let output = run(program, &[], &variables).await;
+        let text = told(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("not reachable") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_or_with_other_migrations_says_what_to_do() {
+    let database = Database::create_empty().await;
+    let url = database.owner_url();
+    let keys = format!("k1:{ROOT_KEY}");
+    let variables = [("ACTIONS_DATABASE__URL", url.as_str()), ("ACTIONS_SECRETS__ROOT_KEYS", keys.as_str())];
+    let expect = async |words: &str| {
+        for program in ["actions-worker", "actions-janitor"] {
+            let output = run(program, &[], &variables).await;
+            assert_eq!(output.status.code(), Some(1));
+            assert!(told(&output).contains(words), "{program}: {}", told(&output));
+        }
+    };
+    expect("run: actionsctl migrate").await;
+    let migrated = run("actionsctl", &["migrate"], &variables).await;
+    assert!(migrated.status.success(), "{}", told(&migrated));
+    let owner = database.owner().await;
+    sqlx::query("delete from actions_private._sqlx_migrations where version = (select max(version) from actions_private._sqlx_migrations)")
+        .execute(&owner)
+        .await
+        .unwrap();
+    expect("run: actionsctl migrate").await;
+    sqlx::query("insert into actions_private._sqlx_migrations values (9999, 'of the future', now(), true, '', 1)")
+        .execute(&owner)
+        .await
+        .unwrap();
+    expect("install the programs of that version").await;
+    let refused = run("actionsctl", &["migrate"], &variables).await;
+    assert!(refused.status.code() == Some(1) && told(&refused).contains("newer"), "{}", told(&refused));
+}
+
+#[tokio::test]
+async fn a_login_without_a_role_is_told_to_get_one() {
+    let database = Database::create(&programs().join("actionsctl")).await;
+    let owner = database.owner().await;
+    let password = url::Url::parse(&database.owner_url()).unwrap().password().unwrap().to_owned();
+    sqlx::query(&format!("create role stranger login password '{password}'")).execute(&owner).await.unwrap();
+    let mut url = url::Url::parse(&database.owner_url()).unwrap();
+    url.set_username("stranger").unwrap();
+    let keys = format!("k1:{ROOT_KEY}");
+    let output = run("actions-worker", &[], &[("ACTIONS_DATABASE__URL", url.as_str()), ("ACTIONS_SECRETS__ROOT_KEYS", &keys)]).await;
+    assert!(output.status.code() == Some(1) && told(&output).contains("grant actions_worker"), "{}", told(&output));
+}

@@ -1,1 +1,212 @@
+//! The database's own promises: statements that fit it, comments, grants, partitions, HOT.
 
+use authio_actions::domain::{FailMode, OnKilled, Outcome, Status, Trigger};
+use authio_actions::store::{QUERIES, schema};
+use authio_actions_lab::database::Database;
+use authio_actions_lab::endpoint::Reply;
+use serde_json::Value;
+use sqlx::Executor;
+
+use crate::support::{answering, programs, refusal, until};
+
+async fn database() -> Database {
+    Database::create(&programs().join("actionsctl")).await
+}
+
+#[tokio::test]
+async fn every_statement_fits_the_schema_and_is_permitted_to_its_role() {
+    let database = database().await;
+    for (role, sql) in QUERIES.iter().chain(&[("actions_worker", schema::VERSION), ("actions_janitor", schema::VERSION)]) {
+        assert!(sql.starts_with("-- "), "a statement opens with its name: {sql}");
+        let login = database.login(role.strip_prefix("actions_").unwrap()).await;
+        login.prepare(sql).await.unwrap_or_else(|error| panic!("{role}: {error}\n{sql}"));
+        // Privileges are checked when a statement starts, so each is planned for its role, too.
+        let parameters = login.describe(sql).await.unwrap().parameters().map_or(0, |either| either.either(<[_]>::len, |count| count));
+        let nulls = vec!["null"; parameters].join(", ");
+        let mut connection = login.acquire().await.unwrap();
+        connection.execute(format!("prepare checked as {sql}").as_str()).await.unwrap();
+        let call = if parameters == 0 { String::new() } else { format!("({nulls})") };
+        connection
+            .execute(format!("explain execute checked{call}").as_str())
+            .await
+            .unwrap_or_else(|error| panic!("{role}: {error}\n{sql}"));
+    }
+}
+
+#[test]
+fn every_statement_of_the_store_is_in_the_list() {
+    let mut constants = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        constants += text.matches(": &str = \"-- ").count() + text.matches(": &str =\n    \"-- ").count();
+    }
+    let mut listed: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).chain([schema::VERSION]).collect();
+    listed.sort_unstable();
+    listed.dedup();
+    assert_eq!(constants, listed.len());
+}
+
+#[tokio::test]
+async fn every_object_of_the_interface_has_a_comment_with_an_example_that_names_it() {
+    let owner = database().await.owner().await;
+    let undocumented: Vec<String> = sqlx::query_scalar(
+        "select o.name from (
+           select p.proname as name, obj_description(p.oid, 'pg_proc') as comment, pronamespace as namespace from pg_proc as p
+           union all
+           select c.relname, obj_description(c.oid, 'pg_class'), relnamespace from pg_class as c where c.relkind in ('v', 'r')
+         ) as o
+         join pg_namespace as n on n.oid = o.namespace
+         where n.nspname = 'actions' and coalesce(o.comment ~ ('Example: .*actions\\.' || o.name), false) is false",
+    )
+    .fetch_all(&owner)
+    .await
+    .unwrap();
+    assert_eq!(undocumented, [""; 0]);
+    let silent: Vec<String> = sqlx::query_scalar(
+        "select c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+         where n.nspname = 'actions_private' and c.relkind in ('r', 'p') and not c.relispartition and c.relname <> '_sqlx_migrations'
+           and obj_description(c.oid, 'pg_class') is null",
+    )
+    .fetch_all(&owner)
+    .await
+    .unwrap();
+    assert_eq!(silent, [""; 0]);
+}
+
+#[tokio::test]
+async fn public_has_nothing_and_functions_that_write_pin_their_search_path() {
+    let owner = database().await.owner().await;
+    let open: Vec<String> = sqlx::query_scalar(
+        "select p.proname::text from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace
+         where n.nspname in ('actions', 'actions_private') and (p.proacl is null or exists (select from aclexplode(p.proacl) as a where a.grantee = 0))
+         union all
+         select c.relname::text from pg_class as c join pg_namespace as n on n.oid = c.relnamespace, aclexplode(c.relacl) as a
+         where n.nspname in ('actions', 'actions_private') and a.grantee = 0
+         union all
+         select p.proname::text from pg_proc as p where p.prosecdef and p.pronamespace::regnamespace::text like 'actions%'
+           and not coalesce(array_to_string(p.proconfig, ',') like 'search_path=%pg_temp', false)",
+    )
+    .fetch_all(&owner)
+    .await
+    .unwrap();
+    assert_eq!(open, [""; 0]);
+}
+
+#[tokio::test]
+async fn each_role_is_kept_from_what_it_does_not_need() {
+    let database = database().await;
+    let cases = [
+        ("core", "select * from actions_private.queue"),
+        ("core", "select * from actions.actions"),
+        ("core", "select actions.upsert_project('p', 'P', true)"),
+        ("ops", "select * from actions.enqueue('p', 'pre_register', '{}')"),
+        ("ops", "select * from actions_private.invocations"),
+        ("worker", "update actions_private.invocations set status = 'ok'"),
+        ("worker", "delete from actions_private.invocations"),
+        ("worker", "update actions_private.actions set enabled = true"),
+        ("worker", "select * from actions_private.project_members"),
+        ("janitor", "update actions_private.invocations set status = 'ok'"),
+        ("janitor", "update actions_private.actions set secret_sha256 = 'x'"),
+        ("admin", "update actions_private.actions set killed_at = null"),
+        ("admin", "select * from actions.enqueue('p', 'pre_register', '{}')"),
+    ];
+    for (role, sql) in cases {
+        assert_eq!(refusal(&database.login(role).await, sql).await[0], "42501", "{role}: {sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_decided_and_what_was_a_version_never_changes() {
+    let owner = database().await.owner().await;
+    sqlx::query("select actions.upsert_project('p', 'P', true)").execute(&owner).await.unwrap();
+    sqlx::query("select actions.create_action('p', 'pre_register', 'https://a.example/', 'A')").execute(&owner).await.unwrap();
+    sqlx::query("select actions.abandon(invocation_id) from actions.enqueue('p', 'pre_register', '{}')").execute(&owner).await.unwrap();
+    for table in ["action_versions", "invocations", "audit_log"] {
+        assert_eq!(refusal(&owner, &format!("update actions_private.{table} set action_id = action_id")).await[0], "55000", "{table}");
+    }
+}
+
+#[tokio::test]
+async fn sql_and_rust_agree_on_every_outcome_without_a_verdict() {
+    let owner = database().await.owner().await;
+    for &status in Status::ALL.iter().filter(|status| !status.has_verdict()) {
+        for &trigger in Trigger::ALL {
+            for &fail_mode in FailMode::ALL {
+                for &on_killed in OnKilled::ALL {
+                    let rust = Outcome::without_verdict(status, trigger, fail_mode, on_killed, "why").to_json();
+                    let sql: Value = sqlx::query_scalar("select actions_private.outcome_without_verdict($1, $2, $3, $4, 'why')")
+                        .bind(status.as_str())
+                        .bind(trigger.as_str())
+                        .bind(fail_mode.as_str())
+                        .bind(on_killed.as_str())
+                        .fetch_one(&owner)
+                        .await
+                        .unwrap();
+                    assert_eq!(sql, serde_json::from_str::<Value>(&rust).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn ids_are_a_prefix_and_a_uuidv7_in_crockford_and_sort_by_time() {
+    let owner = database().await.owner().await;
+    let ids: Vec<String> =
+        sqlx::query_scalar("select actions_private.new_id('inv_') from generate_series(1, 1000)").fetch_all(&owner).await.unwrap();
+    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    for id in &ids {
+        let bits = id.strip_prefix("inv_").unwrap().bytes().fold(0_u128, |bits, letter| {
+            bits << 5 | "0123456789ABCDEFGHJKMNPQRSTVWXYZ".bytes().position(|known| known == letter).unwrap() as u128
+        });
+        let uuid = uuid::Uuid::from_u128(bits);
+        assert_eq!((id.len(), uuid.get_version_num(), uuid.get_variant()), (30, 7, uuid::Variant::RFC4122), "{id}");
+        assert!((bits >> 80).abs_diff(before) < 60_000, "{id} carries another time");
+    }
+    let mut unique = ids.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), 1000);
+    let stamps: Vec<String> = sqlx::query_scalar("select actions_private.id_time(to_timestamp(n * 1e7)) from generate_series(1, 300) as n")
+        .fetch_all(&owner)
+        .await
+        .unwrap();
+    assert!(stamps.is_sorted());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claiming_is_a_hot_update_and_history_lands_in_the_partition_of_its_day() {
+    let stack = answering(Reply::json("{}")).await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let requests = format!("[{}]", vec![r#"{"project_id":"p","trigger":"pre_register","event":{}}"#; 100].join(","));
+    sqlx::query("select * from actions.enqueue_many($1::json, null)").bind(requests).execute(&stack.core).await.unwrap();
+    until(&stack.ops, "all are decided", "select count(*) = 100 from actions.recent_invocations where status = 'ok'").await;
+    assert!(worker.drained().await.success());
+    let owner = stack.database.owner().await;
+    let hot = "select n_tup_upd = 100 and n_tup_hot_upd = n_tup_upd from pg_stat_user_tables where relname = 'queue'";
+    until(&owner, "every claim was HOT", hot).await;
+    let partitions: Vec<String> =
+        sqlx::query_scalar("select distinct tableoid::regclass::text from actions_private.invocations").fetch_all(&owner).await.unwrap();
+    assert!(partitions.len() <= 2 && partitions.iter().all(|name| name.starts_with("actions_private.invocations_2")), "{partitions:?}");
+}
+
+#[tokio::test]
+async fn partitions_are_made_ahead_and_dropped_after_retention_and_what_the_net_caught_moves() {
+    let owner = database().await.owner().await;
+    let insert = "insert into actions_private.invocations
+        (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, enqueued_at, finished_at)
+        values ('inv_' || actions_private.id_time(now() + $1::interval) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, 'ok', '{}', now(), now())";
+    for age in ["9 days", "-40 days"] {
+        sqlx::query(&insert.replace("$1", &format!("'{age}'"))).execute(&owner).await.unwrap();
+    }
+    let in_net = "select count(*) from actions_private.invocations_default";
+    assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 2);
+    let made: i32 = sqlx::query_scalar("select actions_private.make_partitions(10)").fetch_one(&owner).await.unwrap();
+    assert_eq!(made, 3);
+    assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 1);
+    sqlx::query("create table actions_private.invocations_20200101 partition of actions_private.invocations for values from ('inv_0') to ('inv_00')").execute(&owner).await.unwrap();
+    let dropped: i32 = sqlx::query_scalar("select actions_private.drop_partitions(30)").fetch_one(&owner).await.unwrap();
+    assert_eq!(dropped, 1);
+}

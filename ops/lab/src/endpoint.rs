@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -13,6 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::Authority;
@@ -82,13 +83,16 @@ impl Reply {
     }
 }
 
+/// Longer than anything that is waited for takes.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 type Handler = dyn Fn(Received) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync;
 
 /// A running endpoint; it stops when dropped.
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
-    requests: Arc<Mutex<Vec<Received>>>,
+    requests: Arc<watch::Sender<Vec<Received>>>,
     connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -108,7 +112,7 @@ impl Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let handler: Arc<Handler> = Arc::new(move |request| Box::pin(handler(request)));
-        let requests: Arc<Mutex<Vec<Received>>> = Arc::default();
+        let requests = Arc::new(watch::Sender::new(Vec::new()));
         let connections: Arc<AtomicUsize> = Arc::default();
         let acceptor = TlsAcceptor::from(authority.server(&[HOST]));
         let task = tokio::spawn(accept(listener, acceptor, handler, Arc::clone(&requests), Arc::clone(&connections)));
@@ -122,7 +126,13 @@ impl Endpoint {
 
     /// Everything received so far.
     pub fn requests(&self) -> Vec<Received> {
-        self.requests.lock().expect("no panic while held").clone()
+        self.requests.borrow().clone()
+    }
+
+    /// Waits until so many requests have arrived.
+    pub async fn received(&self, count: usize) {
+        let arrived = tokio::time::timeout(PATIENCE, self.requests.subscribe().wait_for(|all| all.len() >= count)).await.is_ok();
+        assert!(arrived, "{count} requests never arrived");
     }
 
     /// How many TCP connections were made.
@@ -135,7 +145,7 @@ async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     handler: Arc<Handler>,
-    requests: Arc<Mutex<Vec<Received>>>,
+    requests: Arc<watch::Sender<Vec<Received>>>,
     connections: Arc<AtomicUsize>,
 ) {
     // Connections end with the endpoint.
@@ -159,7 +169,7 @@ async fn accept(
 
 async fn respond(
     handler: &Arc<Handler>,
-    requests: &Mutex<Vec<Received>>,
+    requests: &watch::Sender<Vec<Received>>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
@@ -167,7 +177,7 @@ async fn respond(
     let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
     let received = Received { path: head.uri.path().to_owned(), headers, body };
-    requests.lock().expect("no panic while held").push(received.clone());
+    requests.send_modify(|all| all.push(received.clone()));
     match handler(received).await {
         Reply::Http { status, headers, body } => {
             let mut response = Response::builder().status(status);
