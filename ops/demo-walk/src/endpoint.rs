@@ -30,8 +30,8 @@ pub async fn answer(request: Received) -> Reply {
 /// An answer in words.
 pub fn describe(path: &str) -> String {
     match path {
-        "/fraud" => format!("200 {FRAUD}"),
-        "/roles" => format!("200 {ROLES}"),
+        "/fraud" => format!("200\n{FRAUD}"),
+        "/roles" => format!("200\n{ROLES}"),
         "/slow" => "nothing: it hangs".to_owned(),
         "/down" => "503 overloaded".to_owned(),
         "/forged" => format!("200 {ALLOW}, signed with another secret"),

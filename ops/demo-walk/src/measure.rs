@@ -22,7 +22,7 @@ pub async fn run(stack: &Stack, screen: &Screen) {
     let bare = bare(stack, &action).await;
     let fleet = fleet(stack).await;
     screen.fact("bare HTTPS call", &describe(&bare));
-    screen.fact("through the fleet", &format!(" {}", describe(&fleet)));
+    screen.fact("via the fleet", &describe(&fleet));
     let added = median(&fleet).saturating_sub(median(&bare));
     screen.fact("added per call", &format!("{:.2} ms in the median", added.as_secs_f64() * 1000.0));
 }

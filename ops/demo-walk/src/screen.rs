@@ -80,7 +80,7 @@ impl Screen {
     }
 }
 
-/// Breaks at spaces, and inside of words that are longer than a line.
+/// Breaks at spaces, else after commas, and inside of words that are longer than a line.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let indent: String = text.chars().take_while(|c| *c == ' ').collect();
     let mut lines = Vec::new();
@@ -93,6 +93,8 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         line.push_str(if line.is_empty() { &indent } else { " " });
         while line.chars().count() + word.chars().count() > width {
             let room = width.saturating_sub(line.chars().count()).max(1);
+            let comma = word.chars().take(room).collect::<Vec<_>>().iter().rposition(|c| *c == ',');
+            let room = comma.map_or(room, |at| at + 1);
             line.extend(word.chars().take(room));
             lines.push(std::mem::take(&mut line));
             word = word.chars().skip(room).collect();

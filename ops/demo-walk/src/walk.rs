@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use authio_actions::client::{Answer, Client, Options};
-use authio_actions::domain::{Decision, Trigger};
+use authio_actions::domain::{Decision, Status, Trigger};
 use authio_actions_lab::receiver;
 use authio_actions_lab::stack::Stack;
 use serde_json::{Value, json};
@@ -20,16 +20,28 @@ struct Step {
     trigger: Trigger,
     path: &'static str,
     settings: &'static str,
+    /// What must come of it; anything else ends the demo with an error.
+    expect: (Status, Decision),
 }
 
+const ALLOWED: (Status, Decision) = (Status::Ok, Decision::Allow);
+
 const WALK: [Step; 6] = [
-    Step { title: "Alice signs up: pre_register", project: "acme", trigger: Trigger::PreRegister, path: "/ok", settings: "" },
+    Step {
+        title: "Alice signs up: pre_register",
+        project: "acme",
+        trigger: Trigger::PreRegister,
+        path: "/ok",
+        settings: "",
+        expect: ALLOWED,
+    },
     Step {
         title: "Her account is stored: post_register (informational)",
         project: "acme",
         trigger: Trigger::PostRegister,
         path: "/ok",
         settings: "",
+        expect: ALLOWED,
     },
     Step {
         title: "She comes back to sign in: pre_authenticate",
@@ -37,6 +49,7 @@ const WALK: [Step; 6] = [
         trigger: Trigger::PreAuthenticate,
         path: "/ok",
         settings: "",
+        expect: ALLOWED,
     },
     Step {
         title: "Her passkey is right, but the address is odd: post_authenticate",
@@ -44,6 +57,7 @@ const WALK: [Step; 6] = [
         trigger: Trigger::PostAuthenticate,
         path: "/fraud",
         settings: "",
+        expect: (Status::Rejected, Decision::Deny),
     },
     Step {
         title: "She tries again from home: pre_token_mint",
@@ -51,6 +65,7 @@ const WALK: [Step; 6] = [
         trigger: Trigger::PreTokenMint,
         path: "/roles",
         settings: "",
+        expect: ALLOWED,
     },
     Step {
         title: "The token is on its way: post_token_mint (informational)",
@@ -58,6 +73,7 @@ const WALK: [Step; 6] = [
         trigger: Trigger::PostTokenMint,
         path: "/ok",
         settings: "",
+        expect: ALLOWED,
     },
 ];
 
@@ -68,6 +84,7 @@ const FAILURES: [Step; 4] = [
         trigger: Trigger::PreAuthenticate,
         path: "/slow",
         settings: "timeout_ms => 300, fail_mode => 'open'",
+        expect: (Status::Timeout, Decision::Allow),
     },
     Step {
         title: "The endpoint hangs, fail_mode = closed",
@@ -75,6 +92,7 @@ const FAILURES: [Step; 4] = [
         trigger: Trigger::PreAuthenticate,
         path: "/slow",
         settings: "timeout_ms => 300, fail_mode => 'closed'",
+        expect: (Status::Timeout, Decision::Deny),
     },
     Step {
         title: "The answer is signed with a wrong secret",
@@ -82,6 +100,7 @@ const FAILURES: [Step; 4] = [
         trigger: Trigger::PreAuthenticate,
         path: "/forged",
         settings: "fail_mode => 'closed'",
+        expect: (Status::InvalidSignature, Decision::Deny),
     },
     Step {
         title: "The URL points at the cloud's metadata service",
@@ -89,6 +108,7 @@ const FAILURES: [Step; 4] = [
         trigger: Trigger::PreAuthenticate,
         path: "https://169.254.169.254/latest/meta-data/",
         settings: "fail_mode => 'closed'",
+        expect: (Status::SsrfBlocked, Decision::Deny),
     },
 ];
 
@@ -119,6 +139,7 @@ async fn take(stack: &Stack, screen: &Screen, client: &Client, step: &Step) -> A
     let asked = Instant::now();
     let answer = client.invoke(step.project, step.trigger, &event(step.trigger)).await.expect("an outcome");
     let whole_ms = asked.elapsed().as_secs_f64() * 1000.0;
+    assert_eq!((answer.outcome.status, answer.outcome.decision), step.expect, "{}: {:?}", step.title, answer.outcome);
     match stack.endpoint.requests().get(seen_before) {
         Some(request) => {
             let keys: Vec<String> = request.json().as_object().expect("an object").keys().cloned().collect();
@@ -153,7 +174,7 @@ fn act(screen: &Screen, step: &Step, answer: &Answer) {
     if outcome.decision == Decision::Deny {
         screen.verdict(false, &format!("403 {}", forbidden(outcome)));
         if let Some(reason) = &outcome.reason {
-            screen.fact("audit log only", reason);
+            screen.fact("for the audit", reason);
         }
     } else {
         let next = match step.trigger {
@@ -176,18 +197,8 @@ fn show_token(screen: &Screen, mint: &TokenMint, answer: &Answer) {
     let token = mint.mint(&answer.outcome, receiver::now());
     screen.fact("JWT", &format!("{}…", token.chars().take(56).collect::<String>()));
     let claims = mint.verified(&token);
-    screen.fact("ES256 verified", &serde_json::to_string_pretty(&compacted(&claims)).expect("JSON"));
-}
-
-/// Arrays as one line each, so that the token fits the screen.
-fn compacted(claims: &Value) -> Value {
-    let object = claims.as_object().expect("an object");
-    object
-        .iter()
-        .map(|(key, value)| {
-            (key.clone(), if value.is_array() { Value::String(value.to_string().replace('"', "'")) } else { value.clone() })
-        })
-        .collect()
+    let claims: Vec<String> = claims.as_object().expect("an object").iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    screen.fact("ES256 verified", &claims.join("\n"));
 }
 
 async fn timing(stack: &Stack, screen: &Screen, answer: &Answer, whole_ms: f64) {
@@ -196,7 +207,8 @@ async fn timing(stack: &Stack, screen: &Screen, answer: &Answer, whole_ms: f64) 
         .fetch_one(&stack.ops)
         .await
         .expect("the invocation's row");
-    if let Some(error) = row.get::<Option<String>, _>("error") {
+    let told = answer.outcome.reason.as_deref();
+    if let Some(error) = row.get::<Option<String>, _>("error").filter(|error| Some(error.as_str()) != told) {
         screen.fact("the row says", &error);
     }
     let call_ms: Option<f64> = row.get("duration_ms");
@@ -216,7 +228,7 @@ async fn kill_switch(stack: &Stack, screen: &Screen, client: &Client) {
     let mut sent = 0;
     let answer = loop {
         let answer = client.invoke("broken", Trigger::PreAuthenticate, &event(Trigger::PreAuthenticate)).await.expect("an outcome");
-        if answer.outcome.status == authio_actions::domain::Status::Killed {
+        if answer.outcome.status == Status::Killed {
             break answer;
         }
         sent += 1;
