@@ -65,18 +65,7 @@ impl Stack {
 
     /// The environment of a program with one role, and what a test adds to it.
     pub fn environment(&self, role: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
-        let mut variables = vec![
-            ("ACTIONS_DATABASE__URL".to_owned(), self.database.url(role)),
-            ("ACTIONS_SECRETS__ROOT_KEYS".to_owned(), format!("k1:{ROOT_KEY}")),
-            ("ACTIONS_EGRESS__ALLOW_CIDRS".to_owned(), r#"["127.0.0.0/8"]"#.to_owned()),
-            ("ACTIONS_EGRESS__RESOLVE".to_owned(), format!(r#"{{"{HOST}"=["127.0.0.1"]}}"#)),
-            ("ACTIONS_EGRESS__EXTRA_CA_FILE".to_owned(), self.authority_file.display().to_string()),
-            ("ACTIONS_LOG__FORMAT".to_owned(), "json".to_owned()),
-            ("ACTIONS_LOG__FILTER".to_owned(), "info,authio_actions=debug".to_owned()),
-        ];
-        // Later ones replace earlier ones.
-        variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        variables
+        environment(&self.database, &self.authority_file, role, more)
     }
 
     /// Starts a worker and waits until it works.
@@ -112,4 +101,20 @@ impl Stack {
         let created = sqlx::query_scalar(&sql).bind(project).bind(trigger).bind(url).fetch_one(&self.admin).await;
         created.unwrap_or_else(|error| panic!("create_action: {error}"))
     }
+}
+
+/// The environment of a program that may call [`HOST`] on loopback. Of the variables in
+/// `more`, later ones replace earlier ones.
+pub fn environment(database: &Database, authority_file: &Path, role: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut variables = vec![
+        ("ACTIONS_DATABASE__URL".to_owned(), database.url(role)),
+        ("ACTIONS_SECRETS__ROOT_KEYS".to_owned(), format!("k1:{ROOT_KEY}")),
+        ("ACTIONS_EGRESS__ALLOW_CIDRS".to_owned(), r#"["127.0.0.0/8"]"#.to_owned()),
+        ("ACTIONS_EGRESS__RESOLVE".to_owned(), format!(r#"{{"{HOST}"=["127.0.0.1"]}}"#)),
+        ("ACTIONS_EGRESS__EXTRA_CA_FILE".to_owned(), authority_file.display().to_string()),
+        ("ACTIONS_LOG__FORMAT".to_owned(), "json".to_owned()),
+        ("ACTIONS_LOG__FILTER".to_owned(), "info,authio_actions=debug".to_owned()),
+    ];
+    variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    variables
 }
