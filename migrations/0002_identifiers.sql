@@ -8,36 +8,54 @@
 -- That sorting is used: history is partitioned by ranges of the id itself.
 -- Wherever ids are compared the collation is "C", which sorts them by bytes.
 
+-- Two of these are made for each enqueued event, so they are written for speed: functions
+-- whose body is one expression are expanded in place, and the others keep to PL/pgSQL's
+-- simple expressions.
 create function actions_private.id_time(at timestamptz) returns text
-language sql immutable parallel safe
-return (
-  select pg_catalog.string_agg(
-    pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> shift) & 31)::integer + 1, 1), '' order by shift desc)
-  from (select pg_catalog.floor(extract(epoch from at) * 1000)::bigint as ms) as clock,
-       pg_catalog.unnest(array[45, 40, 35, 30, 25, 20, 15, 10, 5, 0]) as shift
-);
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ms constant bigint := floor(extract(epoch from at) * 1000);
+begin
+  return
+    substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 45) & 31)::integer + 1, 1) || substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 40) & 31)::integer + 1, 1) ||
+    substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 35) & 31)::integer + 1, 1) || substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 30) & 31)::integer + 1, 1) ||
+    substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 25) & 31)::integer + 1, 1) || substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 20) & 31)::integer + 1, 1) ||
+    substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 15) & 31)::integer + 1, 1) || substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 10) & 31)::integer + 1, 1) ||
+    substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((ms >> 5) & 31)::integer + 1, 1) || substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (ms & 31)::integer + 1, 1);
+end
+$$;
 comment on function actions_private.id_time(timestamptz) is
   'The first 10 characters of every id made in the millisecond of at. Example: select actions_private.id_time(now());';
 
--- gen_random_uuid() is the strong randomness at hand. In base 64 its characters
--- 1-8 and 13-20 hold none of the UUIDv4''s own fixed bits: 16 random characters of
--- 64 kinds, and translate() halves (or more) the kinds without favouring any.
+create function actions_private.id_tail(a bigint, b bigint) returns text
+language sql immutable parallel safe
+return
+  -- version 0111 and one random bit
+  pg_catalog.substr('EF', (a & 1)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((a >> 1) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((a >> 6) & 31)::integer + 1, 1)
+  -- one random bit, variant 10, two random bits
+  || pg_catalog.substr('89ABRSTV', ((a >> 11) & 7)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (b & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 5) & 31)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 10) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 15) & 31)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 20) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 25) & 31)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 30) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 35) & 31)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 40) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 45) & 31)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 50) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 55) & 31)::integer + 1, 1);
+comment on function actions_private.id_tail(bigint, bigint) is
+  'The last 16 characters of an id from 74 of 128 random bits. Example: select actions_private.id_tail(1, 2);';
+
+-- gen_random_uuid() is the strong randomness at hand: 122 bits, from which two
+-- differently seeded hashes take 64 each.
 create function actions_private.id_random() returns text
-language sql volatile parallel safe
-return (
-  select
-    -- version 0111 and one random bit
-    pg_catalog.translate(pg_catalog.substr(r, 1, 1), a, pg_catalog.repeat('EF', 32))
-    || pg_catalog.translate(pg_catalog.substr(r, 2, 2), a, pg_catalog.repeat('0123456789ABCDEFGHJKMNPQRSTVWXYZ', 2))
-    -- one random bit, variant 10, two random bits
-    || pg_catalog.translate(pg_catalog.substr(r, 4, 1), a, pg_catalog.repeat('89ABRSTV', 8))
-    || pg_catalog.translate(pg_catalog.substr(r, 5, 12), a, pg_catalog.repeat('0123456789ABCDEFGHJKMNPQRSTVWXYZ', 2))
-  from (
-    select pg_catalog.substr(e, 1, 8) || pg_catalog.substr(e, 13, 8) as r,
-           'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/' as a
-    from (select pg_catalog.encode(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()), 'base64') as e) as strong
-  ) as letters
-);
+language plpgsql volatile parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  seed constant uuid := gen_random_uuid();
+begin
+  return actions_private.id_tail(uuid_hash_extended(seed, 1), uuid_hash_extended(seed, 2));
+end
+$$;
 comment on function actions_private.id_random() is
   'The last 16 characters of a new id. Example: select actions_private.id_random();';
 

@@ -9,11 +9,15 @@ create table actions_private.processes (
   in_flight  integer     not null default 0,
   started_at timestamptz not null default now(),
   seen_at    timestamptz not null default now(),
+  awake_until timestamptz not null default '-infinity',
   constraint kind_is_known check (kind in ('worker', 'janitor')),
   constraint in_flight_is_not_negative check (in_flight >= 0)
-);
+) with (fillfactor = 50);
 comment on table actions_private.processes is
   'Heartbeats. A process deletes its row when it leaves in order; the janitor removes those that fell silent.';
+
+comment on column actions_private.processes.awake_until is
+  'Until then this worker looks at the queue again by itself, so enqueue need not notify.';
 
 -- A lease, not a lock: it outlives a lost connection by seconds only, and the epoch
 -- fences whatever a paused leader still writes when it wakes up.

@@ -1,13 +1,21 @@
 -- What auth-core calls: enqueue, enqueue_many, result, results, abandon.
---
--- All of them answer with the same row:
---
---   invocation_id   null when there is no action to call
---   event_id        the given one or a new one
---   action_id       null when there is no action to call
---   status          queued, running, or a final status
---   outcome         null while undecided
---   wait_ms         how long to wait before abandoning; 0 when the outcome is here
+
+create type actions.answer as (
+  invocation_id text,
+  event_id      text,
+  action_id     text,
+  status        text,
+  outcome       json,
+  wait_ms       integer
+);
+comment on type actions.answer is
+  'The row with which enqueue, result and abandon answer. Example: select (null::actions.answer).status;';
+comment on column actions.answer.invocation_id is 'Null when there is no action to call.';
+comment on column actions.answer.event_id is 'The given one, or a new one.';
+comment on column actions.answer.action_id is 'Null when there is no action to call.';
+comment on column actions.answer.status is 'queued, running, or a final status.';
+comment on column actions.answer.outcome is 'What auth-core must do; null while undecided.';
+comment on column actions.answer.wait_ms is 'Milliseconds to wait before abandoning; 0 when the outcome is here.';
 
 create function actions_private.refuse(message text, detail text, hint text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -79,58 +87,94 @@ $$;
 comment on function actions_private.check_request(text, text, json, text) is
   'Raises what is wrong with one request to enqueue. Example: select actions_private.check_request(''proj_acme_prod'', ''pre_register'', ''{}'', null);';
 
-create function actions_private.check_reply_to(reply_to text) returns void
+-- The cheap look at a request, expanded in place. What it does not pass at sight goes to
+-- check_request, which says what is wrong or finds that nothing is: a backslash may
+-- spell an envelope key, and a quoted word need not be a key.
+create function actions_private.is_plain(project_id text, trigger text, event json, body text, event_id text) returns boolean
+language sql immutable parallel safe
+return pg_catalog.length(project_id) between 1 and 255
+  and trigger in ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'post_token_mint', 'pre_register', 'post_register')
+  and event_id is null
+  and pg_catalog.json_typeof(event) = 'object'
+  and pg_catalog.octet_length(body) <= 1048576
+  and pg_catalog.strpos(body, '\') = 0
+  and pg_catalog.strpos(body, '"event_id"') = 0 and pg_catalog.strpos(body, '"trigger"') = 0
+  and pg_catalog.strpos(body, '"occurred_at"') = 0 and pg_catalog.strpos(body, '"project"') = 0;
+comment on function actions_private.is_plain(text, text, json, text, text) is
+  'True where nothing can be wrong with a request to enqueue. Example: select actions_private.is_plain(''proj_acme_prod'', ''pre_register'', ''{}'', ''{}'', null);';
+
+create function actions_private.refuse_reply_to(reply_to text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
-    perform actions_private.refuse(
-      case when reply_to = 'actions_queue' then 'reply_to is the fleet''s own channel actions_queue'
-           else format('reply_to has %s bytes', octet_length(reply_to)) end,
-      'Accepted is a channel name of 1 to 63 bytes of your own choice.',
-      'LISTEN on a channel of your process and pass its name; or pass null and ask actions.result.');
-  end if;
+  perform actions_private.refuse(
+    case when reply_to = 'actions_queue' then 'reply_to is the fleet''s own channel actions_queue'
+         else format('reply_to has %s bytes', octet_length(reply_to)) end,
+    'Accepted is a channel name of 1 to 63 bytes of your own choice.',
+    'LISTEN on a channel of your process and pass its name; or pass null and ask actions.result.');
 end
 $$;
-comment on function actions_private.check_reply_to(text) is
-  'Raises what is wrong with a reply channel. Example: select actions_private.check_reply_to(''auth_core_7'');';
+comment on function actions_private.refuse_reply_to(text) is
+  'Raises what is wrong with a reply channel. Example: select actions_private.refuse_reply_to(''actions_queue'');';
 
-create function actions_private.enqueue_rows(
+create function actions.enqueue_many(
   project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
-) returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
-language plpgsql set search_path = pg_catalog, pg_temp
+) returns setof actions.answer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+-- One plan for every size: making one costs more than running it.
+set plan_cache_mode = force_generic_plan set jit = off
 as $$
 #variable_conflict use_column
 declare
   at constant timestamptz := clock_timestamp();
+  stamp constant text := actions_private.id_time(at);
+  -- A notification takes a lock that the whole server shares, so there is none while a worker
+  -- is awake, who looks again by itself. In a transaction block nobody knows when this commits.
+  wakes constant boolean := now() <> statement_timestamp()
+    or not exists (select from actions_private.processes as p where p.awake_until > at);
 begin
-  perform actions_private.check_reply_to(reply_to);
-  perform actions_private.check_request(r.project_id, r.trigger, r.event, r.event_id)
-  from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
+  if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
+    perform actions_private.refuse_reply_to(reply_to);
+  end if;
+  if exists (
+    select from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id)
+    cross join lateral (select r.event::text as body offset 0) as as_text
+    where actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is not true
+  ) then
+    perform actions_private.check_request(r.project_id, r.trigger, r.event, r.event_id)
+    from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
+  end if;
 
   return query
-  with asked as (
-    select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, actions_private.new_id('evt_')) as event_id
+  with named as (
+    select r.*, stamp || actions_private.id_tail(h.a, h.b) as name
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
+    cross join lateral (
+      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
+      select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
+      from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
+      offset 0
+    ) as h
   ), routed as materialized (
-    select asked.*, a.id as action_id, a.version, a.killed_at, p.revision, v.timeout_ms + s.queue_allowance_ms as wait_ms,
-      case when a.id is not null then actions_private.new_id('inv_') end as invocation_id,
+    select named.n, named.project_id, named.trigger, named.event, coalesce(named.event_id, 'evt_' || named.name) as event_id,
+      a.id as action_id, a.version, a.killed_at, p.revision,
+      v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
+      case when a.id is not null then 'inv_' || named.name end as invocation_id,
       case
         when a.id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
         when a.killed_at is not null then
-          actions_private.outcome_without_verdict('killed', asked.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
+          actions_private.outcome_without_verdict('killed', named.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
       end as outcome
-    from asked
-    cross join actions_private.settings as s
+    from named
     left join (
       actions_private.actions as a
       join actions_private.projects as p on p.id = a.project_id
       join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
-    ) on a.project_id = asked.project_id and a.trigger = asked.trigger and a.enabled and a.deleted_at is null
+    ) on a.project_id = named.project_id and a.trigger = named.trigger and a.enabled and a.deleted_at is null
   ), queued as (
     insert into actions_private.queue
       (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, deadline_at)
-    select r.invocation_id, r.event_id, r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event, enqueue_rows.reply_to,
+    select r.invocation_id, r.event_id, r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
       at, at + r.wait_ms * interval '1 millisecond'
     from routed as r
     where r.outcome is null
@@ -147,25 +191,28 @@ begin
     r.outcome, case when r.outcome is null then r.wait_ms else 0 end
   from routed as r
   -- One wake-up for the whole statement, and none where nothing was queued.
-  cross join (select count(pg_notify('actions_queue', '')) from (select from queued limit 1) as any_row) as woken
+  cross join (select count(pg_notify('actions_queue', '')) from (select from queued where wakes limit 1) as any_row) as woken
   order by r.n;
 end
 $$;
-comment on function actions_private.enqueue_rows(text[], text[], json[], text[], text) is
-  'The one way into the queue. Example: select * from actions_private.enqueue_rows(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], array[null], ''auth_core_7'');';
+comment on function actions.enqueue_many(text[], text[], json[], text[], text) is
+  'The one way into the queue: one row for each event, in order, or an error and nothing written. event_ids may be null. Example: select * from actions.enqueue_many(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'');';
 
 create function actions.enqueue(
   project_id text, trigger text, event json, reply_to text default null, event_id text default null
-) returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-begin atomic
-  select * from actions_private.enqueue_rows(array[$1], array[$2], array[$3], array[$5], $4);
-end;
+) returns setof actions.answer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+  return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
+end
+$$;
 comment on function actions.enqueue(text, text, json, text, text) is
   'Asks the fleet to call the project''s action for one auth event; the result comes as NOTIFY on reply_to. Example: select * from actions.enqueue(''proj_acme_prod'', ''pre_token_mint'', ''{"user":{"id":"user_1","email":"alice@acme.com"}}'', ''auth_core_7'');';
 
 create function actions.enqueue_many(requests json, reply_to text)
-returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -195,15 +242,17 @@ begin
     from rows from (json_to_recordset(requests) as (project_id text, trigger text, event json, event_id text))
       with ordinality as r (project_id, trigger, event, event_id, n)
   ) as columns,
-  actions_private.enqueue_rows(columns.project_ids, columns.triggers, columns.events, columns.event_ids, reply_to) as e;
+  actions.enqueue_many(columns.project_ids, columns.triggers, columns.events, columns.event_ids, reply_to) as e;
 end
 $$;
 comment on function actions.enqueue_many(json, text) is
   'enqueue for many events in one statement: one row for each, in order, or an error and nothing written. Example: select * from actions.enqueue_many(''[{"project_id":"proj_acme_prod","trigger":"pre_register","event":{}}]'', ''auth_core_7'');';
 
 create function actions.results(invocation_ids text[])
-returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+-- A plan cached while the queue was short must not read all of it when it is long.
+set enable_seqscan = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -242,7 +291,7 @@ comment on function actions.results(text[]) is
   'The present state of several invocations, in the order asked. Example: select * from actions.results(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
 
 create function actions.result(invocation_id text)
-returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+returns setof actions.answer
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
   select * from actions.results(array[$1]);
@@ -251,7 +300,7 @@ comment on function actions.result(text) is
   'The present state of one invocation; outcome is null while it is undecided. Example: select * from actions.result(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
 
 create function actions.abandon(invocation_id text)
-returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+returns setof actions.answer
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
   -- If a worker is ending the invocation right now, this waits for it and then finds nothing to end.

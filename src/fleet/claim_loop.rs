@@ -12,44 +12,61 @@ use super::bulkhead::Bulkhead;
 use super::carry::carry;
 use super::catalog::Catalog;
 use super::write_back::Finished;
-use crate::store::claim::{Claim, claim};
+use crate::store::claim::{Claim, Look, claim};
 
 /// The most invocations of one claim.
 const BATCH: usize = 256;
 /// Pause after a claim that failed.
 const PAUSE: Duration = Duration::from_millis(100);
+/// After an empty look the next one comes this soon, and then after twice as long each time:
+/// whoever enqueued while this worker was awake did not notify, and may have committed since.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// Most looks go back this far, and one in so often over the whole queue.
+const LOOK_BACK: Duration = Duration::from_millis(100);
+const WHOLE_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A whole look may take a while where vacuum cannot clean up; it may cost this share of the time.
+const WHOLE_LOOK_SHARE: u32 = 20;
 
 pub async fn run(worker: Arc<Worker>, wake: Arc<Notify>, endings: UnboundedSender<Finished>, mut stopped: watch::Receiver<bool>) {
     let limits = &worker.config.worker;
     let bulkhead = Arc::new(Bulkhead::new(limits.max_in_flight, limits.max_in_flight_per_action));
     let catalog = Arc::new(Catalog::default());
     let poll = Duration::from_millis(limits.poll_ms);
+    let mut pause = poll;
+    let mut whole_look_at = Instant::now();
     loop {
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
-        let claimed = if room.limit == 0 { Ok(Vec::new()) } else { claim(&worker.database, &worker.process.id, &room).await };
-        let pause = match claimed {
+        // What a bulkhead left behind may be old, and so may be a backlog.
+        let whole = cramped || started >= whole_look_at;
+        let look = Look { back: (!whole).then_some(LOOK_BACK), stays_awake: !cramped };
+        let claimed = if room.limit == 0 { Ok(Vec::new()) } else { claim(&worker.database, &worker.process.id, &room, look).await };
+        match claimed {
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
+                if whole && claims.len() < room.limit {
+                    whole_look_at = started + WHOLE_LOOK_EVERY.max(started.elapsed() * WHOLE_LOOK_SHARE);
+                }
                 // A bulkhead may have cut the batch short while others wait behind it.
-                let there_may_be_more = !claims.is_empty() && (claims.len() == room.limit || cramped);
+                pause = if !claims.is_empty() { Duration::ZERO } else { (pause * 2).clamp(FIRST_PAUSE, poll) };
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
-                if there_may_be_more { None } else { Some(poll) }
             }
             Err(error) => {
                 worker.metrics.database_up.set(0);
                 tracing::warn!(%error, "cannot claim");
-                Some(PAUSE)
+                pause = PAUSE;
             }
         };
         if *stopped.borrow() {
             break;
         }
-        let Some(pause) = pause else { continue };
+        if pause.is_zero() {
+            continue;
+        }
         tokio::select! {
             _ = stopped.changed() => break,
-            () = wake.notified() => {}
+            () = wake.notified() => pause = Duration::ZERO,
             () = bulkhead.freed(), if cramped => {}
             () = tokio::time::sleep(pause) => {}
         }

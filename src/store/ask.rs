@@ -12,7 +12,7 @@ use crate::domain::Outcome;
 pub const ENQUEUE_MANY: &str = "-- enqueue many: gathered events in one statement
 with quick as materialized (select set_config('synchronous_commit', 'off', true))
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms
-from quick cross join actions.enqueue_many($1::json, $2) with ordinality as e
+from quick cross join actions.enqueue_many($1, $2, $3::text[]::json[], null, $4) with ordinality as e
 order by e.ordinality";
 
 /// The present state of invocations.
@@ -43,7 +43,7 @@ pub struct State {
 }
 
 /// One request of [`enqueue_many`].
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// The project.
     pub project_id: String,
@@ -55,8 +55,14 @@ pub struct Request {
 
 /// Enqueues all or, on an error, none; one row for each, in order.
 pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
-    let requests = serde_json::to_string(requests).map_err(|error| StoreError::Unreachable(error.to_string()))?;
-    let rows = database.run(async |connection| sqlx::query(ENQUEUE_MANY).bind(requests).bind(reply_to).fetch_all(connection).await).await?;
+    let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
+    let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
+    let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
+    let rows = database
+        .run(async |connection| {
+            sqlx::query(ENQUEUE_MANY).bind(projects).bind(triggers).bind(events).bind(reply_to).fetch_all(connection).await
+        })
+        .await?;
     states(&rows)
 }
 

@@ -11,40 +11,12 @@ use super::{Database, StoreError};
 use crate::domain::Trigger;
 
 /// One statement: lock the head of the queue, keep what the bulkheads have room for, mark it
-/// ours, and read everything the call needs. `room` is what one action may still have;
-/// actions without room are left out before the lock.
+/// ours, and read everything the call needs. Asynchronous commit: the completion's
+/// synchronous one covers it.
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
-with quick as materialized (
-  select set_config('synchronous_commit', 'off', true)
-), head as materialized (
-  select q.id, q.action_id
-  from actions_private.queue as q
-  where q.status = 'queued' and q.action_id <> all ($3)
-  order by q.id
-  limit $2
-  for update skip locked
-), numbered as (
-  select h.id, h.action_id, row_number() over (partition by h.action_id order by h.id) as n
-  from head as h
-), claimed as (
-  update actions_private.queue as q
-  set status = 'running', claim_token = $1, claimed_at = clock_timestamp(), worker = $7
-  from quick cross join numbered as n
-  left join unnest($4::text[], $5::bigint[]) as tight (action_id, room) on tight.action_id = n.action_id
-  where q.id = n.id and n.n <= coalesce(tight.room, $6)
-  returning q.*
-)
-select c.id, c.event_id, c.project_id, c.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text as event,
-  c.reply_to, c.enqueued_at, extract(epoch from c.deadline_at - c.claimed_at)::double precision * 1000 as remaining_ms,
-  extract(epoch from c.claimed_at - c.enqueued_at)::double precision * 1000 as queue_ms,
-  extract(epoch from c.claimed_at)::double precision as claimed_unix,
-  case when c.test then null else a.killed_reason end as killed_reason,
-  a.secret_version, a.secret_key_id,
-  case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end as previous_secret_version,
-  a.previous_secret_key_id
-from claimed as c
-join actions_private.actions as a on a.id = c.action_id
-order by c.id";
+select c.*
+from (select set_config('synchronous_commit', 'off', true)) as quick
+cross join actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9) as c";
 
 /// An invocation that is ours to send, with the token that proves it.
 #[derive(Debug, Clone)]
@@ -109,22 +81,34 @@ pub struct Room {
     pub tight: Vec<(String, usize)>,
 }
 
+/// How far back to look, and what the worker does next.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Only at invocations enqueued within this time; `None` looks at the whole queue.
+    pub back: Option<Duration>,
+    /// If there was something, this worker looks again at once, whatever comes.
+    pub stays_awake: bool,
+}
+
 /// Claims for `worker` what there is room for; the oldest first.
-pub async fn claim(database: &Database, worker: &str, room: &Room) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -> Result<Vec<Claim>, StoreError> {
     let token = Uuid::new_v4();
     let (full, tight): (Vec<_>, Vec<_>) = room.tight.iter().partition(|(_, room)| *room == 0);
     let full: Vec<&str> = full.iter().map(|(action, _)| action.as_str()).collect();
-    let (actions, rooms): (Vec<&str>, Vec<i64>) = tight.iter().map(|(action, room)| (action.as_str(), *room as i64)).unzip();
+    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let (actions, rooms): (Vec<&str>, Vec<i32>) = tight.iter().map(|(action, room)| (action.as_str(), count(*room))).unzip();
     let rows = database
         .run(async |connection| {
             sqlx::query(CLAIM)
                 .bind(token)
-                .bind(room.limit as i64)
+                .bind(count(room.limit))
                 .bind(full)
                 .bind(actions)
                 .bind(rooms)
-                .bind(room.per_action as i64)
+                .bind(count(room.per_action))
                 .bind(worker)
+                .bind(look.back.map(|back| i32::try_from(back.as_millis()).unwrap_or(i32::MAX)))
+                .bind(look.stays_awake)
                 .fetch_all(connection)
                 .await
         })

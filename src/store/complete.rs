@@ -7,35 +7,10 @@ use uuid::Uuid;
 use super::{Database, StoreError};
 use crate::domain::Status;
 
-/// Whoever deletes the row from the queue decides; a row that is gone or carries another
-/// token stays out of every part of the statement. Commits synchronously: the write-ahead
-/// log is sequential, so this makes the claim and the enqueue before it durable, too.
+/// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
+/// enqueue before it durable, too.
 pub const COMPLETE: &str = "-- complete: move what is still ours from the queue into the history
-with given as (
-  select *
-  from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::integer[], $6::double precision[], $7::text[], $8::bytea[], $9::boolean[])
-    as g (id, token, status, outcome, http_status, duration_ms, error, response_sha256, overrode)
-), ended as (
-  delete from actions_private.queue as q
-  using given as g
-  where q.id = g.id and q.claim_token = g.token and q.status = 'running'
-  returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker,
-    g.status, g.outcome, g.http_status, g.duration_ms, g.error, g.response_sha256, g.overrode
-), kept as (
-  insert into actions_private.invocations
-    (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, queue_ms, error,
-     response_sha256, overrode, enqueued_at, finished_at, worker)
-  select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, e.status, e.outcome::json, e.http_status, e.duration_ms,
-    extract(epoch from e.claimed_at - e.enqueued_at)::double precision * 1000, e.error, e.response_sha256, e.overrode, e.enqueued_at,
-    clock_timestamp(), e.worker
-  from ended as e
-), noted as (
-  insert into actions_private.audit_log (project_id, action_id, event, actor, details)
-  select e.project_id, e.action_id, n.event, 'fleet', n.details::json
-  from unnest($10::text[], $11::text[], $12::text[]) as n (id, event, details)
-  join ended as e on e.id = n.id
-)
-select id from ended";
+select actions_private.complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// Which of our invocations are in the history already: asked when an answer to COMPLETE got lost.
 pub const LANDED: &str = "-- landed: which of these are decided

@@ -13,6 +13,7 @@ grant usage on schema actions_private to actions_worker, actions_janitor;
 -- auth-core: ask, wait, abandon.
 grant execute on function
   actions.enqueue(text, text, json, text, text), actions.enqueue_many(json, text),
+  actions.enqueue_many(text[], text[], json[], text[], text),
   actions.result(text), actions.results(text[]), actions.abandon(text)
 to actions_core;
 
@@ -22,7 +23,13 @@ grant select, insert on actions_private.invocations to actions_worker;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_worker;
 grant select, update (secret_key_id, secret_sha256, previous_secret_key_id) on actions_private.actions to actions_worker;
 grant select on actions_private.projects, actions_private.action_versions, actions_private.settings to actions_worker;
-grant select, insert, delete, update (in_flight, seen_at) on actions_private.processes to actions_worker, actions_janitor;
+grant select, insert, delete, update (in_flight, seen_at, awake_until) on actions_private.processes to actions_worker, actions_janitor;
+
+grant execute on function
+  actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean),
+  actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[]),
+  actions_private.id_time(timestamptz)
+to actions_worker;
 
 -- Janitors: the duties of the leader, nothing that decides by a verdict.
 grant select on all tables in schema actions_private to actions_janitor;
@@ -40,7 +47,7 @@ grant execute on function
   actions_private.take_lead(text, interval), actions_private.leads(bigint),
   actions_private.kill_action(bigint, text, timestamptz, text, json, text, text, text),
   actions_private.end_queued_of_killed(bigint), actions_private.end_past_deadline(bigint),
-  actions_private.end_without_verdict(text[], text, text),
+  actions_private.end_without_verdict(text[], text, text), actions_private.id_time(timestamptz),
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
   actions_private.make_partitions(integer), actions_private.drop_partitions(integer)
 to actions_janitor;

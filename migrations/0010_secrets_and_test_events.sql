@@ -68,14 +68,16 @@ comment on function actions_private.sample_event(text) is
   'The made-up event of a trigger. Example: select actions_private.sample_event(''pre_token_mint'');';
 
 create function actions_private.enqueue_test(action actions.actions, reply_to text)
-returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+returns setof actions.answer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   at constant timestamptz := clock_timestamp();
 begin
-  perform actions_private.check_reply_to(reply_to);
+  if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
+    perform actions_private.refuse_reply_to(reply_to);
+  end if;
   perform pg_notify('actions_queue', '');
   return query
   with asked as (
@@ -97,7 +99,7 @@ comment on function actions_private.enqueue_test(actions.actions, text) is
   'Queues a made-up event for an action, whatever its switches say. Example: select t.* from actions.actions as a, actions_private.enqueue_test(a, ''dashboard_1'') as t limit 1;';
 
 create function actions.send_test_event(action_id text, reply_to text default null)
-returns table (invocation_id text, event_id text, action_id text, status text, outcome json, wait_ms integer)
+returns setof actions.answer
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
   select t.* from actions_private.lock_action($1) as a, actions_private.enqueue_test(a, $2) as t;

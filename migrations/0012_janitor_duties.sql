@@ -83,6 +83,9 @@ create function actions_private.end_past_deadline(epoch bigint) returns table (i
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
+declare
+  -- The shortest timeout is 100 ms, so younger invocations cannot be past their deadline.
+  young constant text := 'inv_' || actions_private.id_time(clock_timestamp() - interval '100 milliseconds');
 begin
   if not actions_private.leads(epoch) then
     return;
@@ -91,7 +94,7 @@ begin
   select e.* from actions_private.end_without_verdict(array(
     select q.id
     from actions_private.queue as q
-    where q.deadline_at < clock_timestamp()
+    where q.id < young and q.deadline_at < clock_timestamp()
     order by q.id
     limit 5000
     for update of q skip locked

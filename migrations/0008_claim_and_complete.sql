@@ -1,0 +1,104 @@
+-- What workers do to the queue, each in one statement for many invocations.
+--
+-- Both touch a handful of rows by their key, in a table that is empty now and long in a
+-- minute. A plan that was cached while it was empty would read all of it, so these
+-- functions leave the planner no way but the key.
+
+create function actions_private.claim(
+  token uuid, most integer, full_actions text[], tight_actions text[], rooms integer[], room_per_action integer,
+  worker text, look_back_ms integer, stays_awake boolean
+) returns table (
+  id text, event_id text, project_id text, project_revision bigint, trigger text, action_id text, action_version integer, test boolean,
+  event text, reply_to text, enqueued_at timestamptz, remaining_ms double precision, queue_ms double precision, claimed_unix double precision,
+  killed_reason text, secret_version integer, secret_key_id text, previous_secret_version integer, previous_secret_key_id text
+)
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+  -- Entries of invocations that ended long ago gather at the front of the index until
+  -- vacuum comes; most looks start behind them.
+  since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
+begin
+  return query
+  with head as materialized (
+    select q.id, q.action_id
+    from actions_private.queue as q
+    where q.status = 'queued' and q.id >= since and q.action_id <> all (full_actions)
+    order by q.id
+    limit most
+    for update skip locked
+  ), numbered as (
+    select h.id, h.action_id, row_number() over (partition by h.action_id order by h.id) as n
+    from head as h
+  ), claimed as (
+    update actions_private.queue as q
+    set status = 'running', claim_token = claim.token, claimed_at = clock_timestamp(), worker = claim.worker
+    from numbered as n
+    left join unnest(tight_actions, rooms) as tight (action_id, room) on tight.action_id = n.action_id
+    where q.id = n.id and n.n <= coalesce(tight.room, room_per_action)
+    returning q.*
+  )
+  select c.id, c.event_id, c.project_id, c.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text,
+    c.reply_to, c.enqueued_at, extract(epoch from c.deadline_at - c.claimed_at)::double precision * 1000,
+    extract(epoch from c.claimed_at - c.enqueued_at)::double precision * 1000,
+    extract(epoch from c.claimed_at)::double precision,
+    case when not c.test then a.killed_reason end, a.secret_version, a.secret_key_id,
+    case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end, a.previous_secret_key_id
+  from claimed as c
+  join actions_private.actions as a on a.id = c.action_id
+  order by c.id;
+
+  if found and stays_awake then
+    update actions_private.processes as p set awake_until = clock_timestamp() + interval '100 milliseconds'
+    where p.id = claim.worker and p.awake_until < clock_timestamp() + interval '50 milliseconds';
+  else
+    update actions_private.processes as p set awake_until = '-infinity' where p.id = claim.worker and p.awake_until > '-infinity';
+  end if;
+end
+$$;
+comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean) is
+  'Takes the oldest queued invocations for a worker: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, false);';
+
+create function actions_private.complete(
+  ids text[], tokens uuid[], statuses text[], outcomes text[], http_statuses integer[], durations_ms double precision[], errors text[],
+  responses_sha256 bytea[], overrides boolean[], note_ids text[], note_events text[], note_details text[]
+) returns setof text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+  -- Whoever deletes the row from the queue decides; a row that is gone or carries another
+  -- token stays out of every part of the statement.
+  return query
+  with ended as (
+    delete from actions_private.queue as q
+    using unnest(ids, tokens, statuses, outcomes, http_statuses, durations_ms, errors, responses_sha256, overrides)
+      as g (id, token, status, outcome, http_status, duration_ms, error, response_sha256, overrode)
+    where q.id = g.id and q.claim_token = g.token and q.status = 'running'
+    returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker,
+      g.status, g.outcome, g.http_status, g.duration_ms, g.error, g.response_sha256, g.overrode
+  ), kept as (
+    insert into actions_private.invocations
+      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, queue_ms, error,
+       response_sha256, overrode, enqueued_at, finished_at, worker)
+    select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, e.status, e.outcome::json, e.http_status, e.duration_ms,
+      extract(epoch from e.claimed_at - e.enqueued_at)::double precision * 1000, e.error, e.response_sha256, e.overrode, e.enqueued_at,
+      clock_timestamp(), e.worker
+    from ended as e
+  ), noted as (
+    insert into actions_private.audit_log (project_id, action_id, event, actor, details)
+    select e.project_id, e.action_id, n.event, 'fleet', n.details::json
+    from unnest(note_ids, note_events, note_details) as n (id, event, details)
+    join ended as e on e.id = n.id
+  )
+  select e.id from ended as e;
+end
+$$;
+comment on function actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[]) is
+  'Moves what is still a worker''s own from the queue into the history and returns these ids. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';
