@@ -4,6 +4,8 @@
 revoke all on schema actions, actions_private from public;
 revoke all on all tables in schema actions, actions_private from public;
 revoke all on all functions in schema actions, actions_private from public;
+revoke all on type actions.answer from public;
+grant usage on type actions.answer to actions_core, actions_admin;
 alter default privileges in schema actions, actions_private revoke all on tables from public;
 alter default privileges revoke execute on functions from public;
 

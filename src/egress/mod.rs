@@ -108,7 +108,7 @@ pub struct Egress {
 type Idle = HashMap<(String, SocketAddr), Vec<(Instant, Connection)>>;
 
 /// Idle connections kept for one action at one address.
-const MAX_IDLE: usize = 64;
+const MAX_IDLE: usize = 1024;
 
 impl Egress {
     /// Reads the rules and the roots.

@@ -21,6 +21,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After an empty look the next one comes this soon, and then after twice as long each time:
 /// whoever enqueued while this worker was awake did not notify, and may have committed since.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// From this many invocations a claim on, the next one waits a moment for company: what a
+/// statement costs is mostly the statement, not its rows.
+const BUSY: usize = 4;
+const GATHER: Duration = Duration::from_millis(1);
 /// Most looks go back this far, and one in so often over the whole queue.
 const LOOK_BACK: Duration = Duration::from_millis(100);
 const WHOLE_LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -49,7 +53,11 @@ pub async fn run(worker: Arc<Worker>, wake: Arc<Notify>, endings: UnboundedSende
                     whole_look_at = started + WHOLE_LOOK_EVERY.max(started.elapsed() * WHOLE_LOOK_SHARE);
                 }
                 // A bulkhead may have cut the batch short while others wait behind it.
-                pause = if !claims.is_empty() { Duration::ZERO } else { (pause * 2).clamp(FIRST_PAUSE, poll) };
+                pause = match claims.len() {
+                    0 => (pause * 2).clamp(FIRST_PAUSE, poll),
+                    1..BUSY => Duration::ZERO,
+                    _ => GATHER.saturating_sub(started.elapsed()),
+                };
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
             }
             Err(error) => {

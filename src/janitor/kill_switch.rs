@@ -1,29 +1,28 @@
 //! When to kill an action: ratios over a sliding window, or a row of 5xx.
 //!
-//! The leader reads only what finished since its last look and keeps counts in memory, so a
-//! tick costs the same however long the history is. Memory only raises the suspicion: before
+//! The leader reads only the last seconds, added up by the database, and keeps counts in
+//! memory, so a tick costs the same however long the history is. Memory only raises the suspicion: before
 //! a trip the exact figures come from the view `actions.action_health`, so neither a late
 //! row nor a restart can kill an action that the documented rule would spare.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::mail;
 use crate::config::{self, Config};
-use crate::store::duties::{self, Figures, Finished};
+use crate::store::duties::{self, Figures, Second};
 use crate::store::{Database, StoreError};
 use crate::telemetry::{Metrics, ReasonLabel};
 
 /// A row may become visible so much later than the time it carries: its commit waits for a
-/// flush. Each look goes back this far, and ids tell what was counted before.
-const OVERLAP: Duration = Duration::from_secs(5);
+/// flush. Each look reads this much again and replaces what it counted before.
+const OVERLAP: Duration = Duration::from_secs(3);
 
 /// What the leader remembers.
 pub struct KillSwitch {
     actions: HashMap<String, Window>,
-    seen: HashSet<String>,
     looked: tokio::time::Instant,
 }
 
@@ -32,7 +31,8 @@ struct Window {
     counting_since: OffsetDateTime,
     by_second: BTreeMap<i64, Counts>,
     sum: Counts,
-    streak: u32,
+    /// The row of 5xx with which the seconds before `by_second` ended.
+    row_before: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ struct Counts {
     calls: u32,
     errors: u32,
     timeouts: u32,
+    row_of_5xx: u32,
+    breaks_row: bool,
 }
 
 /// Which condition trips.
@@ -96,14 +98,15 @@ fn cause(calls: i64, errors: i64, timeouts: i64, streak: i64, limits: &config::K
 impl KillSwitch {
     /// Builds the memory of a new leader from the history.
     pub async fn begin(database: &Database, limits: &config::KillSwitch) -> Result<Self, StoreError> {
-        let mut this = Self { actions: HashMap::new(), seen: HashSet::new(), looked: tokio::time::Instant::now() };
+        let mut this = Self { actions: HashMap::new(), looked: tokio::time::Instant::now() };
         let window = Duration::from_secs(limits.window_s.into());
-        for finished in duties::finished_within(database, window).await? {
-            this.count(&finished);
+        for second in duties::recent_seconds(database, window).await? {
+            this.count(&second);
         }
         // A row of 5xx may reach back beyond the window.
         for (action, length, counting_since) in duties::streaks(database).await? {
-            this.window(&action, counting_since).streak = u32::try_from(length).unwrap_or(u32::MAX);
+            let window = this.window(&action, counting_since);
+            window.row_before = u32::try_from(length).unwrap_or(u32::MAX).saturating_sub(window.row_of_5xx());
         }
         Ok(this)
     }
@@ -119,16 +122,14 @@ impl KillSwitch {
     ) -> Result<(), StoreError> {
         let limits = &config.kill_switch;
         let asked = tokio::time::Instant::now();
-        let news = duties::finished_within(database, self.looked.elapsed() + OVERLAP).await?;
-        self.looked = asked;
-        for finished in &news {
-            self.count(finished);
+        for second in duties::recent_seconds(database, self.looked.elapsed() + OVERLAP).await? {
+            self.count(&second);
         }
-        self.seen = news.into_iter().map(|finished| finished.id).collect();
+        self.looked = asked;
         let oldest = now.unix_timestamp() - i64::from(limits.window_s);
         self.actions.retain(|_, window| {
             window.slide(oldest);
-            window.sum.calls > 0 || window.streak > 0
+            window.sum.calls > 0 || window.row_before > 0
         });
         let suspects: Vec<String> =
             self.actions.iter().filter(|(_, window)| window.cause(limits).is_some()).map(|(id, _)| id.clone()).collect();
@@ -179,26 +180,23 @@ impl KillSwitch {
         window
     }
 
-    fn count(&mut self, finished: &Finished) {
-        if self.seen.insert(finished.id.clone()) {
-            self.window(&finished.action_id, finished.counting_since).count(finished);
-        }
+    fn count(&mut self, second: &Second) {
+        self.window(&second.action_id, second.counting_since).count(second);
     }
 }
 
 impl Window {
     fn new(counting_since: OffsetDateTime) -> Self {
-        Self { counting_since, by_second: BTreeMap::new(), sum: Counts::default(), streak: 0 }
+        Self { counting_since, by_second: BTreeMap::new(), sum: Counts::default(), row_before: 0 }
     }
 
-    fn count(&mut self, finished: &Finished) {
-        let second = self.by_second.entry(finished.finished_at.unix_timestamp()).or_default();
-        for counts in [second, &mut self.sum] {
-            counts.calls += 1;
-            counts.errors += u32::from(finished.is_error);
-            counts.timeouts += u32::from(finished.is_timeout);
-        }
-        self.streak = if finished.is_5xx { self.streak.saturating_add(1) } else { 0 };
+    /// Takes a second's counts in place of what was known of it.
+    fn count(&mut self, second: &Second) {
+        let Second { calls, errors, timeouts, row_of_5xx, breaks_row, .. } = *second;
+        let before = self.by_second.insert(second.second, Counts { calls, errors, timeouts, row_of_5xx, breaks_row }).unwrap_or_default();
+        self.sum.calls = self.sum.calls + calls - before.calls;
+        self.sum.errors = self.sum.errors + errors - before.errors;
+        self.sum.timeouts = self.sum.timeouts + timeouts - before.timeouts;
     }
 
     fn slide(&mut self, oldest: i64) {
@@ -207,11 +205,24 @@ impl Window {
             self.sum.calls -= gone.calls;
             self.sum.errors -= gone.errors;
             self.sum.timeouts -= gone.timeouts;
+            self.row_before = if gone.breaks_row { gone.row_of_5xx } else { self.row_before.saturating_add(gone.row_of_5xx) };
         }
     }
 
+    /// The row of 5xx that ends with the last call.
+    fn row_of_5xx(&self) -> u32 {
+        let mut row = 0u32;
+        for counts in self.by_second.values().rev() {
+            row = row.saturating_add(counts.row_of_5xx);
+            if counts.breaks_row {
+                return row;
+            }
+        }
+        row.saturating_add(self.row_before)
+    }
+
     fn cause(&self, limits: &config::KillSwitch) -> Option<Cause> {
-        cause(self.sum.calls.into(), self.sum.errors.into(), self.sum.timeouts.into(), self.streak.into(), limits)
+        cause(self.sum.calls.into(), self.sum.errors.into(), self.sum.timeouts.into(), self.row_of_5xx().into(), limits)
     }
 }
 
@@ -237,22 +248,40 @@ mod tests {
         assert_eq!(cause(1000, 100, 0, 100, &limits()), Some(Cause::Consecutive5xx));
     }
 
-    #[test]
-    fn the_window_forgets_whole_seconds_and_a_success_ends_a_row() {
-        let mut window = Window::new(OffsetDateTime::UNIX_EPOCH);
-        for second in 0..10 {
-            window.count(&Finished {
-                id: second.to_string(),
-                action_id: "a".to_owned(),
-                finished_at: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(second),
-                is_error: true,
-                is_timeout: second == 0,
-                is_5xx: second != 4,
-                counting_since: OffsetDateTime::UNIX_EPOCH,
-            });
+    fn second(second: i64, calls: u32, row_of_5xx: u32) -> Second {
+        Second {
+            action_id: "a".to_owned(),
+            second,
+            counting_since: OffsetDateTime::UNIX_EPOCH,
+            calls,
+            errors: row_of_5xx,
+            timeouts: 0,
+            row_of_5xx,
+            breaks_row: calls > row_of_5xx,
         }
-        assert_eq!((window.sum, window.streak), (Counts { calls: 10, errors: 10, timeouts: 1 }, 5));
-        window.slide(3);
-        assert_eq!(window.sum, Counts { calls: 7, errors: 7, timeouts: 0 });
+    }
+
+    #[test]
+    fn a_second_that_is_read_again_replaces_what_was_known_of_it() {
+        let mut window = Window::new(OffsetDateTime::UNIX_EPOCH);
+        window.count(&second(7, 3, 3));
+        window.count(&second(8, 5, 2));
+        window.count(&second(8, 6, 3));
+        assert_eq!((window.sum.calls, window.sum.errors), (9, 6));
+    }
+
+    #[test]
+    fn the_window_forgets_whole_seconds_but_a_row_of_5xx_reaches_beyond_it() {
+        let mut window = Window::new(OffsetDateTime::UNIX_EPOCH);
+        window.count(&second(1, 9, 4));
+        for n in 2..10 {
+            window.count(&second(n, 2, 2));
+        }
+        window.slide(5);
+        assert_eq!((window.sum.calls, window.row_of_5xx()), (10, 4 + 16));
+        window.count(&second(10, 1, 0));
+        assert_eq!(window.row_of_5xx(), 0, "another result ends the row");
+        window.count(&second(11, 3, 3));
+        assert_eq!(window.row_of_5xx(), 3);
     }
 }

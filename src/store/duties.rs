@@ -37,16 +37,22 @@ pub const PUBLISH_SETTINGS: &str = "-- publish settings: what SQL functions must
 update actions_private.settings
 set queue_allowance_ms = $1, window_s = $2, error_ratio = $3, timeout_ratio = $4, consecutive_5xx = $5, min_samples = $6";
 
-/// What finished since a moment, oldest first, for the kill-switch.
-pub const FINISHED_SINCE: &str = "-- finished since: what the kill-switch counts
-select i.id, i.action_id, i.finished_at, i.status <> all (array['ok', 'rejected']) as is_error, i.status = 'timeout' as is_timeout,
-  i.status = 'http_error' and i.http_status >= 500 as is_5xx, a.counting_since
+/// What finished in the last seconds, added up for each action and second: the kill-switch
+/// reads the same seconds again until they can no longer change, so nothing counts twice.
+pub const RECENT_SECONDS: &str = "-- recent seconds: what the kill-switch counts
+select i.action_id, extract(epoch from date_trunc('second', i.finished_at))::bigint as second, a.counting_since,
+  count(*) as calls,
+  count(*) filter (where i.status <> all (array['ok', 'rejected'])) as errors,
+  count(*) filter (where i.status = 'timeout') as timeouts,
+  max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true) as row_broken_at,
+  coalesce(array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500), '{}') as fives_at
 from actions_private.invocations as i
 join actions_private.actions as a on a.id = i.action_id
-where i.finished_at > clock_timestamp() - $1 * interval '1 millisecond'
+where i.finished_at >= date_trunc('second', clock_timestamp() - $1 * interval '1 millisecond')
   and not i.test and i.status not in ('killed', 'expired') and i.enqueued_at >= a.counting_since
   and a.killed_at is null and a.deleted_at is null
-order by i.finished_at, i.id";
+group by i.action_id, second, a.counting_since
+order by second";
 
 /// The exact figures of a few actions, and what a mail says about them.
 pub const SWITCHES: &str = "-- switches: exact figures before a trip
@@ -123,39 +129,46 @@ pub async fn publish_settings(database: &Database, config: &Config) -> Result<()
         .map(|_| ())
 }
 
-/// A finished call, as the kill-switch counts it.
+/// What an action's calls came to in one second.
 #[derive(Debug, Clone)]
-pub struct Finished {
-    /// The invocation.
-    pub id: String,
+pub struct Second {
     /// The action.
     pub action_id: String,
-    /// When.
-    pub finished_at: OffsetDateTime,
-    /// It counts as an error.
-    pub is_error: bool,
-    /// It counts as a timeout.
-    pub is_timeout: bool,
-    /// It feeds the streak.
-    pub is_5xx: bool,
+    /// Seconds since 1970.
+    pub second: i64,
     /// Since when the action counts.
     pub counting_since: OffsetDateTime,
+    /// Calls that finished.
+    pub calls: u32,
+    /// Of them, errors.
+    pub errors: u32,
+    /// Of them, timeouts.
+    pub timeouts: u32,
+    /// 5xx responses after the last other result, or all of them where there was no other.
+    pub row_of_5xx: u32,
+    /// There was another result than 5xx.
+    pub breaks_row: bool,
 }
 
-/// Calls that finished within `ago` of now, oldest first.
-pub async fn finished_within(database: &Database, ago: Duration) -> Result<Vec<Finished>, StoreError> {
+/// The seconds that are not older than `ago`, oldest first; each is whole.
+pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Second>, StoreError> {
     let ago_ms = ago.as_secs_f64() * 1000.0;
-    let rows = database.run(async |connection| sqlx::query(FINISHED_SINCE).bind(ago_ms).fetch_all(connection).await).await?;
+    let rows = database.run(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;
+    let count = |row: &PgRow, name: &str| row.try_get::<i64, _>(name).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     rows.iter()
         .map(|row| {
-            Ok(Finished {
-                id: row.try_get("id")?,
+            let broken_at: Option<OffsetDateTime> = row.try_get("row_broken_at")?;
+            let fives: Vec<OffsetDateTime> = row.try_get("fives_at")?;
+            let row_of_5xx = fives.iter().filter(|at| broken_at.is_none_or(|broken| **at > broken)).count();
+            Ok(Second {
                 action_id: row.try_get("action_id")?,
-                finished_at: row.try_get("finished_at")?,
-                is_error: row.try_get("is_error")?,
-                is_timeout: row.try_get("is_timeout")?,
-                is_5xx: row.try_get::<Option<bool>, _>("is_5xx")?.unwrap_or(false),
+                second: row.try_get("second")?,
                 counting_since: row.try_get("counting_since")?,
+                calls: count(row, "calls")?,
+                errors: count(row, "errors")?,
+                timeouts: count(row, "timeouts")?,
+                row_of_5xx: u32::try_from(row_of_5xx).unwrap_or(u32::MAX),
+                breaks_row: broken_at.is_some(),
             })
         })
         .collect::<Result<_, sqlx::Error>>()

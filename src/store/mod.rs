@@ -105,7 +105,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", duties::MAKE_PARTITIONS),
     ("actions_janitor", duties::DROP_PARTITIONS),
     ("actions_janitor", duties::PUBLISH_SETTINGS),
-    ("actions_janitor", duties::FINISHED_SINCE),
+    ("actions_janitor", duties::RECENT_SECONDS),
     ("actions_janitor", duties::SWITCHES),
     ("actions_janitor", duties::STREAKS),
     ("actions_janitor", duties::KILL),

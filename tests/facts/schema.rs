@@ -84,7 +84,7 @@ async fn public_has_nothing_and_functions_that_write_pin_their_search_path() {
          where n.nspname in ('actions', 'actions_private') and a.grantee = 0
          union all
          select p.proname::text from pg_proc as p where p.prosecdef and p.pronamespace::regnamespace::text like 'actions%'
-           and not coalesce(array_to_string(p.proconfig, ',') like 'search_path=%pg_temp', false)",
+           and not exists (select from unnest(p.proconfig) as setting where setting like 'search_path=%pg_temp')",
     )
     .fetch_all(&owner)
     .await
