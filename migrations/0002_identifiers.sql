@@ -3,7 +3,9 @@
 -- Laid out in base 32, a UUIDv7 falls into two parts without a remainder:
 --
 --   10 characters   48 bits   milliseconds since 1970, so ids sort by time
---   16 characters   80 bits   4 version, 12 random, 2 variant, 62 random
+--   16 characters   80 bits   4 version, 11 counter, 1 random, 2 variant, 62 random
+--
+-- The counter keeps the order of events that one statement enqueues.
 --
 -- That sorting is used: history is partitioned by ranges of the id itself.
 -- Wherever ids are compared the collation is "C", which sorts them by bytes.
@@ -28,22 +30,22 @@ $$;
 comment on function actions_private.id_time(timestamptz) is
   'The first 10 characters of every id made in the millisecond of at. Example: select actions_private.id_time(now());';
 
-create function actions_private.id_tail(a bigint, b bigint) returns text
+create function actions_private.id_tail(counter bigint, a bigint, b bigint) returns text
 language sql immutable parallel safe
 return
-  -- version 0111 and one random bit
-  pg_catalog.substr('EF', (a & 1)::integer + 1, 1)
-  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((a >> 1) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((a >> 6) & 31)::integer + 1, 1)
+  -- version 0111 and the counter's 11 bits
+  pg_catalog.substr('EF', ((counter >> 10) & 1)::integer + 1, 1)
+  || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((counter >> 5) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (counter & 31)::integer + 1, 1)
   -- one random bit, variant 10, two random bits
-  || pg_catalog.substr('89ABRSTV', ((a >> 11) & 7)::integer + 1, 1)
+  || pg_catalog.substr('89ABRSTV', (a & 7)::integer + 1, 1)
   || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (b & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 5) & 31)::integer + 1, 1)
   || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 10) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 15) & 31)::integer + 1, 1)
   || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 20) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 25) & 31)::integer + 1, 1)
   || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 30) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 35) & 31)::integer + 1, 1)
   || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 40) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 45) & 31)::integer + 1, 1)
   || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 50) & 31)::integer + 1, 1) || pg_catalog.substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((b >> 55) & 31)::integer + 1, 1);
-comment on function actions_private.id_tail(bigint, bigint) is
-  'The last 16 characters of an id from 74 of 128 random bits. Example: select actions_private.id_tail(1, 2);';
+comment on function actions_private.id_tail(bigint, bigint, bigint) is
+  'The last 16 characters of an id: a counter up to 2047, and 63 of 128 random bits. Example: select actions_private.id_tail(0, 1, 2);';
 
 -- gen_random_uuid() is the strong randomness at hand: 122 bits, from which two
 -- differently seeded hashes take 64 each.
@@ -52,8 +54,9 @@ language plpgsql volatile parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   seed constant uuid := gen_random_uuid();
+  a constant bigint := uuid_hash_extended(seed, 1);
 begin
-  return actions_private.id_tail(uuid_hash_extended(seed, 1), uuid_hash_extended(seed, 2));
+  return actions_private.id_tail((a >> 8) & 2047, a, uuid_hash_extended(seed, 2));
 end
 $$;
 comment on function actions_private.id_random() is

@@ -18,6 +18,35 @@
 -- long the history is; the history is only ever appended to; and the event, which is
 -- full of personal data, is gone as soon as its outcome stands.
 
+-- The fleet claims without waiting for the disk, so a crash of the server may forget that an
+-- event was sent. It also empties unlogged tables, as does the promotion of a standby: after
+-- either the one row here is gone and another life begins. Nobody claims what was enqueued
+-- in an earlier life; it ends as expired, and no event is sent twice. An orderly restart
+-- keeps both the row and every claim.
+create unlogged table actions_private.life (
+  only_row boolean not null primary key default true,
+  id       uuid    not null default gen_random_uuid(),
+  constraint there_is_only_one_row check (only_row)
+);
+comment on table actions_private.life is
+  'One row, which a crash of the server erases: what was enqueued before may have been sent already.';
+
+create function actions_private.current_life() returns uuid
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  life uuid := (select id from actions_private.life);
+begin
+  if life is null then
+    insert into actions_private.life default values on conflict do nothing;
+    select id into life from actions_private.life;
+  end if;
+  return life;
+end
+$$;
+comment on function actions_private.current_life() is
+  'The server''s present life; begins one after a crash. Example: select actions_private.current_life();';
+
 create table actions_private.queue (
   id               text        collate "C" not null primary key,
   event_id         text        not null,
@@ -29,6 +58,7 @@ create table actions_private.queue (
   test             boolean     not null,
   event            json        not null,
   reply_to         text,
+  life             uuid        not null default actions_private.current_life(),
   enqueued_at      timestamptz not null,
   deadline_at      timestamptz not null,
   status           text        not null default 'queued',
@@ -53,6 +83,8 @@ comment on table actions_private.queue is
   'Invocations that are not decided yet.';
 comment on column actions_private.queue.deadline_at is
   'enqueued_at + the action''s timeout_ms + the queue allowance. After it the fleet has failed, not the endpoint.';
+comment on column actions_private.queue.life is
+  'The server''s life in which it was enqueued. In a later one nobody knows whether it was sent, so nobody sends it.';
 comment on column actions_private.queue.claim_token is
   'Proof of the claim: a write-back names it, and one that names another is too late.';
 

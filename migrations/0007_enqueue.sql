@@ -128,6 +128,7 @@ as $$
 declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
+  life constant uuid := actions_private.current_life();
   -- A notification takes a lock that the whole server shares, so there is none while a worker
   -- is awake, who looks again by itself. In a transaction block nobody knows when this commits.
   wakes constant boolean := now() <> statement_timestamp()
@@ -147,7 +148,7 @@ begin
 
   return query
   with named as (
-    select r.*, stamp || actions_private.id_tail(h.a, h.b) as name
+    select r.*, stamp || actions_private.id_tail(least(r.n, 2047), h.a, h.b) as name
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (
       -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
@@ -173,9 +174,9 @@ begin
     ) on a.project_id = named.project_id and a.trigger = named.trigger and a.enabled and a.deleted_at is null
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, deadline_at)
+      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
     select r.invocation_id, r.event_id, r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
-      at, at + r.wait_ms * interval '1 millisecond'
+      life, at, at + r.wait_ms * interval '1 millisecond'
     from routed as r
     where r.outcome is null
     returning id

@@ -19,6 +19,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
+  present constant uuid := actions_private.current_life();
   -- Entries of invocations that ended long ago gather at the front of the index until
   -- vacuum comes; most looks start behind them.
   since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
@@ -27,7 +28,7 @@ begin
   with head as materialized (
     select q.id, q.action_id
     from actions_private.queue as q
-    where q.status = 'queued' and q.id >= since and q.action_id <> all (full_actions)
+    where q.status = 'queued' and q.id >= since and q.life = present and q.action_id <> all (full_actions)
     order by q.id
     limit most
     for update skip locked

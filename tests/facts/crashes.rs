@@ -163,3 +163,26 @@ async fn a_restart_of_postgresql_under_load_leaves_no_waiter_hanging_and_the_fle
     assert_eq!(sent.len(), all, "an event was sent twice");
     drop(server);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_queued_when_postgresql_crashed_is_never_sent_and_ends_as_expired() {
+    let (server, url) = Server::start();
+    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let event = "select invocation_id from actions.enqueue('p', 'pre_register', '{}')";
+    let before: String = sqlx::query_scalar(event).fetch_one(&stack.core).await.unwrap();
+    let server = tokio::task::spawn_blocking(move || {
+        server.run("restart");
+        server
+    });
+    let server = server.await.unwrap();
+    let core = stack.database.login("core").await;
+    let after: String = sqlx::query_scalar(event).fetch_one(&core).await.unwrap();
+    let _worker = stack.worker(&[]).await;
+    until(&core, "the event of the present life is sent", &format!("select status = 'ok' from actions.result('{after}')")).await;
+    let status: String = sqlx::query_scalar("select status from actions.abandon($1)").bind(&before).fetch_one(&core).await.unwrap();
+    assert_eq!((status.as_str(), stack.endpoint.requests().len()), ("expired", 1));
+    drop(server);
+}
