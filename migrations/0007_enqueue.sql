@@ -128,12 +128,18 @@ as $$
 declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
-  life constant uuid := actions_private.current_life();
+  life uuid;
+  wakes boolean;
+begin
   -- A notification takes a lock that the whole server shares, so there is none while a worker
   -- is awake, who looks again by itself. In a transaction block nobody knows when this commits.
-  wakes constant boolean := now() <> statement_timestamp()
-    or not exists (select from actions_private.processes as p where p.awake_until > at);
-begin
+  select l.id, now() <> statement_timestamp() or not exists (select from actions_private.processes as p where p.awake_until > at)
+  into life, wakes
+  from actions_private.life as l;
+  if not found then
+    life := actions_private.current_life();
+    wakes := true;
+  end if;
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
   end if;

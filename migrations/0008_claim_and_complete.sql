@@ -6,7 +6,7 @@
 
 create function actions_private.claim(
   token uuid, most integer, full_actions text[], tight_actions text[], rooms integer[], room_per_action integer,
-  worker text, look_back_ms integer, stays_awake boolean
+  worker text, look_back_ms integer, says_awake boolean
 ) returns table (
   id text, event_id text, project_id text, project_revision bigint, trigger text, action_id text, action_version integer, test boolean,
   event text, reply_to text, enqueued_at timestamptz, remaining_ms double precision, queue_ms double precision, claimed_unix double precision,
@@ -19,7 +19,6 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-  present constant uuid := actions_private.current_life();
   -- Entries of invocations that ended long ago gather at the front of the index until
   -- vacuum comes; most looks start behind them.
   since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
@@ -28,7 +27,7 @@ begin
   with head as materialized (
     select q.id, q.action_id
     from actions_private.queue as q
-    where q.status = 'queued' and q.id >= since and q.life = present and q.action_id <> all (full_actions)
+    where q.status = 'queued' and q.id >= since and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
     order by q.id
     limit most
     for update skip locked
@@ -53,16 +52,15 @@ begin
   join actions_private.actions as a on a.id = c.action_id
   order by c.id;
 
-  if found and stays_awake then
-    update actions_private.processes as p set awake_until = clock_timestamp() + interval '100 milliseconds'
-    where p.id = claim.worker and p.awake_until < clock_timestamp() + interval '50 milliseconds';
-  else
-    update actions_private.processes as p set awake_until = '-infinity' where p.id = claim.worker and p.awake_until > '-infinity';
+  if says_awake is not null then
+    update actions_private.processes as p
+    set awake_until = case when says_awake then clock_timestamp() + interval '100 milliseconds' else '-infinity' end
+    where p.id = claim.worker;
   end if;
 end
 $$;
 comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean) is
-  'Takes the oldest queued invocations for a worker: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, false);';
+  'Takes the oldest queued invocations for a worker: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. says_awake true promises for 100 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null);';
 
 create function actions_private.complete(
   ids text[], tokens uuid[], statuses text[], outcomes text[], http_statuses integer[], durations_ms double precision[], errors text[],

@@ -24,13 +24,13 @@ grant select, delete, update (status, claim_token, claimed_at, worker) on action
 grant select, insert on actions_private.invocations to actions_worker;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_worker;
 grant select, update (secret_key_id, secret_sha256, previous_secret_key_id) on actions_private.actions to actions_worker;
-grant select on actions_private.projects, actions_private.action_versions, actions_private.settings to actions_worker;
+grant select on actions_private.projects, actions_private.action_versions, actions_private.settings, actions_private.life to actions_worker;
 grant select, insert, delete, update (in_flight, seen_at, awake_until) on actions_private.processes to actions_worker, actions_janitor;
 
 grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean),
   actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[]),
-  actions_private.id_time(timestamptz), actions_private.current_life()
+  actions_private.id_time(timestamptz)
 to actions_worker;
 
 -- Janitors: the duties of the leader, nothing that decides by a verdict.

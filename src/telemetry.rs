@@ -58,7 +58,7 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
-/// Every metric of a program; CONTRACT section 9 lists them. Labels never carry customer data.
+/// Every metric of a program. Labels never carry customer data.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,

@@ -33,7 +33,7 @@ super::words! {
 
 /// The final outcome of an invocation, as JSON in the database and in every reply.
 ///
-/// Source of each field's rule: CONTRACT section 4, "Statuses and outcomes".
+/// Source of each field's rule: the tables in README, "Use it from auth-core".
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// Whether the auth event goes on.

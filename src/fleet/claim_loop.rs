@@ -18,13 +18,16 @@ use crate::store::claim::{Claim, Look, claim};
 const BATCH: usize = 256;
 /// Pause after a claim that failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// After an empty look the next one comes this soon, and then after twice as long each time:
-/// whoever enqueued while this worker was awake did not notify, and may have committed since.
+/// A worker that goes to sleep looks again this soon, and then after twice as long each time:
+/// whoever enqueued while it was awake did not notify, and may have committed since.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
-/// From this many invocations a claim on, the next one waits a moment for company: what a
-/// statement costs is mostly the statement, not its rows.
-const BUSY: usize = 4;
+/// When a claim usually brings this many invocations, the worker stays awake: it claims every
+/// millisecond, and says so, which saves those who enqueue the notification. What a statement
+/// costs is mostly the statement, not its rows.
+const BUSY: f64 = 3.0;
 const GATHER: Duration = Duration::from_millis(1);
+/// The database believes for 100 ms that a worker is awake; it is told again in time.
+const SAY_AWAKE_EVERY: Duration = Duration::from_millis(50);
 /// Most looks go back this far, and one in so often over the whole queue.
 const LOOK_BACK: Duration = Duration::from_millis(100);
 const WHOLE_LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -37,26 +40,40 @@ pub async fn run(worker: Arc<Worker>, wake: Arc<Notify>, endings: UnboundedSende
     let catalog = Arc::new(Catalog::default());
     let poll = Duration::from_millis(limits.poll_ms);
     let mut pause = poll;
+    let mut usual = 0.0;
+    let mut said_awake: Option<Instant> = None;
     let mut whole_look_at = Instant::now();
     loop {
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
+        let is_awake = usual >= BUSY && !cramped;
+        let says = match said_awake {
+            None => is_awake.then_some(true),
+            Some(_) if !is_awake => Some(false),
+            Some(at) => (at.elapsed() > SAY_AWAKE_EVERY).then_some(true),
+        };
         // What a bulkhead left behind may be old, and so may be a backlog.
         let whole = cramped || started >= whole_look_at;
-        let look = Look { back: (!whole).then_some(LOOK_BACK), stays_awake: !cramped };
-        let claimed = if room.limit == 0 { Ok(Vec::new()) } else { claim(&worker.database, &worker.process.id, &room, look).await };
-        match claimed {
+        let look = Look { back: (!whole).then_some(LOOK_BACK), says_awake: says };
+        match claim(&worker.database, &worker.process.id, &room, look).await {
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
+                if let Some(awake) = says {
+                    said_awake = awake.then_some(started);
+                }
                 if whole && claims.len() < room.limit {
                     whole_look_at = started + WHOLE_LOOK_EVERY.max(started.elapsed() * WHOLE_LOOK_SHARE);
                 }
-                // A bulkhead may have cut the batch short while others wait behind it.
-                pause = match claims.len() {
-                    0 => (pause * 2).clamp(FIRST_PAUSE, poll),
-                    1..BUSY => Duration::ZERO,
-                    _ => GATHER.saturating_sub(started.elapsed()),
+                usual = (usual * 7.0 + claims.len() as f64) / 8.0;
+                pause = if is_awake {
+                    if started.elapsed() < GATHER / 2 { GATHER } else { Duration::ZERO }
+                } else if says == Some(false) {
+                    FIRST_PAUSE
+                } else if !claims.is_empty() && (claims.len() == room.limit || cramped) {
+                    Duration::ZERO // there may be more, and nobody will notify of it
+                } else {
+                    (pause * 2).clamp(FIRST_PAUSE, poll)
                 };
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
             }
@@ -70,14 +87,20 @@ pub async fn run(worker: Arc<Worker>, wake: Arc<Notify>, endings: UnboundedSende
             break;
         }
         if pause.is_zero() {
-            continue;
+            continue; // even the shortest sleep lasts until the timer's next millisecond
         }
         tokio::select! {
+            biased;
             _ = stopped.changed() => break,
-            () = wake.notified() => pause = Duration::ZERO,
-            () = bulkhead.freed(), if cramped => {}
             () = tokio::time::sleep(pause) => {}
+            () = wake.notified(), if !is_awake => {}
+            () = bulkhead.freed(), if cramped => {}
         }
+    }
+    if said_awake.is_some() {
+        // Nobody shall rely on this worker while it drains; if this fails, the others find out in 100 ms.
+        let nothing = bulkhead.room(0);
+        let _ = claim(&worker.database, &worker.process.id, &nothing, Look { back: None, says_awake: Some(false) }).await;
     }
     bulkhead.emptied().await;
 }

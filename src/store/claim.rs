@@ -86,8 +86,9 @@ pub struct Room {
 pub struct Look {
     /// Only at invocations enqueued within this time; `None` looks at the whole queue.
     pub back: Option<Duration>,
-    /// If there was something, this worker looks again at once, whatever comes.
-    pub stays_awake: bool,
+    /// Tells those who enqueue that this worker claims again by itself within milliseconds, or
+    /// that it does so no more; `None` where nothing changed.
+    pub says_awake: Option<bool>,
 }
 
 /// Claims for `worker` what there is room for; the oldest first.
@@ -108,7 +109,7 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
                 .bind(count(room.per_action))
                 .bind(worker)
                 .bind(look.back.map(|back| i32::try_from(back.as_millis()).unwrap_or(i32::MAX)))
-                .bind(look.stays_awake)
+                .bind(look.says_awake)
                 .fetch_all(connection)
                 .await
         })

@@ -1,4 +1,4 @@
-//! The SQL interface for auth-core; CONTRACT section 3.
+//! The SQL interface for auth-core.
 
 use authio_actions_lab::endpoint::Reply;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! When an action is killed, and what a kill does; CONTRACT section 7.
+//! When an action is killed, and what a kill does.
 
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;

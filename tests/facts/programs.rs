@@ -1,4 +1,4 @@
-//! Usage, configuration and schema: errors that say what to do; CONTRACT sections 1 and 2.
+//! Usage, configuration and schema: errors that say what to do.
 
 use std::process::Output;
 

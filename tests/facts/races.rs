@@ -1,9 +1,13 @@
-//! Who decides when several could; CONTRACT sections 3 and 4.
+//! Who decides when several could.
 
 use std::sync::Arc;
 
+use authio_actions::client::{Client, Options};
+use authio_actions::domain::{Status, Trigger};
 use authio_actions_lab::endpoint::{Received, Reply};
 use authio_actions_lab::stack::Stack;
+use serde_json::json;
+use sqlx::Executor;
 use tokio::sync::{Barrier, Semaphore};
 
 use crate::support::{abandon, answering, enqueue, programs, result, until};
@@ -142,4 +146,48 @@ async fn a_hanging_endpoint_takes_its_share_and_leaves_the_rest_to_others() {
     let running: i64 =
         sqlx::query_scalar("select count(*) from actions.recent_invocations where status = 'running'").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(running, 10, "no more than its share is sent, while the quick one was served in between");
+}
+
+const AWAKE: &str = "insert into actions_private.processes (id, kind, host, pid, version, awake_until)
+  values ('elsewhere', 'worker', 'elsewhere', 1, '0', 'infinity')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_nobody_notified_of_is_found_by_polling() {
+    let stack = answering(Reply::json("{}")).await;
+    let _worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    // A worker that died a moment ago still stands there as awake.
+    stack.database.owner().await.execute(AWAKE).await.unwrap();
+    let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
+    let answer = client.invoke("p", Trigger::PreRegister, &json!({})).await.unwrap();
+    assert_eq!(answer.outcome.status, Status::Ok);
+}
+
+#[tokio::test]
+async fn enqueue_notifies_unless_a_worker_is_awake_to_see_it_commit() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let owner = stack.database.owner().await;
+    let mut queue = sqlx::postgres::PgListener::connect(&stack.database.url("worker")).await.unwrap();
+    queue.listen("actions_queue").await.unwrap();
+    let enqueue = "select from actions.enqueue('p', 'pre_register', '{}')";
+    let heard = async |queue: &mut sqlx::postgres::PgListener| {
+        owner.execute("select pg_notify('actions_queue', 'end')").await.unwrap();
+        let mut count = 0;
+        while queue.recv().await.unwrap().payload() != "end" {
+            count += 1;
+        }
+        count
+    };
+    stack.core.execute(enqueue).await.unwrap();
+    assert_eq!(heard(&mut queue).await, 1, "all are asleep");
+    owner.execute(AWAKE).await.unwrap();
+    stack.core.execute(enqueue).await.unwrap();
+    assert_eq!(heard(&mut queue).await, 0, "one is awake");
+    let mut transaction = stack.core.begin().await.unwrap();
+    transaction.execute(enqueue).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(heard(&mut queue).await, 1, "by the commit it may be asleep");
 }

@@ -1,4 +1,4 @@
-//! Each status and its mover, each fail mode; CONTRACT section 4.
+//! Each status and its mover, each fail mode.
 
 use authio_actions_lab::endpoint::Reply;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What an endpoint sees; CONTRACT sections 5 and 6.
+//! What an endpoint sees.
 
 use authio_actions_lab::endpoint::{Endpoint, Received, Reply};
 use authio_actions_lab::receiver;
