@@ -3,9 +3,9 @@
 //! Called by the worker's flow and by `actionsctl try`. It opens no socket, reads no clock
 //! and never fails: whatever a stranger answered has exactly one judgement.
 //!
-//! The rules are those that README tells the customers of auth-core. The order matters: an answer that is not 2xx
-//! is an `http_error` whatever else is wrong with it; then come size, signature, content
-//! type, JSON, and only then the verdict.
+//! The rules are those of README's tables. The order matters: an answer that is not 2xx is an
+//! `http_error` whatever else is wrong with it; then come size, signature, content type, JSON,
+//! and only then the verdict.
 
 mod json;
 mod verdict;

@@ -148,6 +148,46 @@ async fn a_hanging_endpoint_takes_its_share_and_leaves_the_rest_to_others() {
     assert_eq!(running, 10, "no more than its share is sent, while the quick one was served in between");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_that_somebody_holds_locked_holds_up_no_other() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let held = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    let mut holder = stack.database.owner().await.begin().await.unwrap();
+    holder.execute(format!("select from actions_private.queue where id = '{}' for update", held.id()).as_str()).await.unwrap();
+    let _worker = stack.worker(&[]).await;
+    let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
+    let answer = client.invoke("p", Trigger::PreRegister, &json!({})).await.unwrap();
+    assert_eq!((answer.outcome.status, result(&stack.core, held.id()).await.status.as_str()), (Status::Ok, "queued"));
+    holder.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_endpoint_takes_no_more_of_a_worker_than_its_bulkhead() {
+    let stack = Stack::start(&programs(), async |request: Received| match request.path.as_str() {
+        "/hang" => Reply::Hang,
+        _ => Reply::json("{}"),
+    })
+    .await;
+    stack.project("slow").await;
+    stack.project("quick").await;
+    stack.action("slow", "pre_register", &stack.endpoint.url("/hang"), "timeout_ms => 5000").await;
+    stack.action("quick", "pre_register", &stack.endpoint.url("/"), "").await;
+    for _ in 0..6 {
+        enqueue(&stack.core, "slow", "pre_register", "{}").await;
+    }
+    let _worker = stack.worker(&[("ACTIONS_WORKER__MAX_IN_FLIGHT", "4"), ("ACTIONS_WORKER__MAX_IN_FLIGHT_PER_ACTION", "2")]).await;
+    stack.endpoint.received(2).await;
+    let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
+    for _ in 0..4 {
+        let answer = client.invoke("quick", Trigger::PreRegister, &json!({})).await.unwrap();
+        assert_eq!(answer.outcome.status, Status::Ok);
+    }
+    let hanging = stack.endpoint.requests().iter().filter(|request| request.path == "/hang").count();
+    assert_eq!(hanging, 2, "the other four wait in the queue");
+}
+
 const AWAKE: &str = "insert into actions_private.processes (id, kind, host, pid, version, awake_until)
   values ('elsewhere', 'worker', 'elsewhere', 1, '0', 'infinity')";
 

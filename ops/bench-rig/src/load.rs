@@ -56,6 +56,9 @@ impl Measured {
     }
 }
 
+/// Longer than any invocation may take; a queue that forgets an event must not stop the run.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("valid bounds")
 }
@@ -88,7 +91,7 @@ async fn closed<W: Way>(way: &Arc<W>, waiters: usize, lasting: Duration) -> Meas
             let (mut errors, mut error) = (0, None);
             while Instant::now() < end {
                 let asked = Instant::now();
-                match way.call().await {
+                match in_time(&*way).await {
                     Ok(()) => latency.saturating_record(nanoseconds(asked.elapsed())),
                     Err(why) => {
                         errors += 1;
@@ -134,7 +137,7 @@ async fn open<W: Way>(way: &Arc<W>, rate: u32, lasting: Duration) -> Measured {
                 continue;
             }
             tokio::spawn(async move {
-                let result = way.call().await.map(|()| nanoseconds(asked.elapsed()));
+                let result = in_time(&*way).await.map(|()| nanoseconds(asked.elapsed()));
                 in_flight.fetch_sub(1, Ordering::Relaxed);
                 let _ = sender.send(result); // its receiver outlives every call
             });
@@ -154,6 +157,10 @@ async fn open<W: Way>(way: &Arc<W>, rate: u32, lasting: Duration) -> Measured {
     measured.calls = measured.latency.len();
     measured.took = started.elapsed();
     measured
+}
+
+async fn in_time<W: Way>(way: &W) -> Result<(), String> {
+    tokio::time::timeout(PATIENCE, way.call()).await.unwrap_or_else(|_| Err(format!("nothing within {} s", PATIENCE.as_secs())))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
