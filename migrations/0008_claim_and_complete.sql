@@ -64,13 +64,16 @@ comment on function actions_private.claim(uuid, integer, text[], text[], integer
 
 create function actions_private.complete(
   ids text[], tokens uuid[], statuses text[], outcomes text[], http_statuses integer[], durations_ms double precision[], errors text[],
-  responses_sha256 bytea[], overrides boolean[], note_ids text[], note_events text[], note_details text[]
+  responses_sha256 bytea[], overrides boolean[], note_ids text[], note_events text[], note_details text[],
+  reply_channels text[], reply_payloads text[]
 ) returns setof text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
+declare
+  ended_count integer;
 begin
   -- Whoever deletes the row from the queue decides; a row that is gone or carries another
   -- token stays out of every part of the statement.
@@ -97,7 +100,13 @@ begin
     join ended as e on e.id = n.id
   )
   select e.id from ended as e;
+
+  -- The replies tell of all the ids; where one was not ended here, the caller tells of the others.
+  get diagnostics ended_count = row_count;
+  if ended_count = cardinality(ids) then
+    perform pg_notify(r.channel, r.payload) from unnest(reply_channels, reply_payloads) as r (channel, payload);
+  end if;
 end
 $$;
-comment on function actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[]) is
-  'Moves what is still a worker''s own from the queue into the history and returns these ids. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';
+comment on function actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]) is
+  'Moves what is still a worker''s own from the queue into the history and returns these ids; if these are all, sends the replies with the commit. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';

@@ -29,7 +29,7 @@ grant select, insert, delete, update (in_flight, seen_at, awake_until) on action
 
 grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean),
-  actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[]),
+  actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
   actions_private.id_time(timestamptz)
 to actions_worker;
 

@@ -16,10 +16,13 @@ use crate::domain::{Decision, Outcome, Source, Trigger};
 use crate::store::complete::{Ending, complete, landed};
 use crate::store::notify::{Reply, notify};
 use crate::store::{Database, StoreError};
-use crate::telemetry::{InvocationLabels, StatusLabel};
+use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 512;
+/// So few endings tell their waiters with their own commit, which saves a statement. More use
+/// one of their own: a notification's lock must not be held while a busy disk is waited for.
+const FEW: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,33 +59,46 @@ async fn gather<T>(from: &mut UnboundedReceiver<T>) -> Option<Vec<T>> {
 async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, replies: UnboundedSender<Reply>) {
     while let Some(batch) = gather(&mut finished).await {
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
-        let written = write_until_done(&worker.database, endings).await;
-        for Finished { ending, reply_to, trigger, claimed, queue_ms } in batch {
-            let status = ending.status.as_str();
-            if !written.ours.contains(&ending.id) {
-                tracing::info!(invocation = ending.id, status, "ended by somebody else before this result; nothing was changed");
-            } else {
-                worker.metrics.invocations.get_or_create(&InvocationLabels { trigger: trigger.as_str(), status }).inc();
-                if let Some(duration_ms) = ending.duration_ms {
-                    worker.metrics.call_duration.get_or_create(&StatusLabel { status }).observe(duration_ms / 1000.0);
-                    let whole_ms = queue_ms + claimed.elapsed().as_secs_f64() * 1000.0;
-                    worker.metrics.overhead.observe((whole_ms - duration_ms).max(0.0) / 1000.0);
-                }
-                tracing::debug!(invocation = ending.id, status, error = ending.error, "ended");
-            }
+        let at_once: Vec<Reply> = if batch.len() <= FEW { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
+        let written = write_until_done(&worker.database, endings, &at_once).await;
+        for finished in batch {
+            let id = &finished.ending.id;
+            let is_ours = written.ours.contains(id);
+            finished.record(&worker.metrics, is_ours);
             // Of what may be ours or another's, the waiter reads the one final outcome itself.
-            let outcome = if written.ours.contains(&ending.id) && !written.replaced.contains(&ending.id) {
-                Some(ending.outcome)
-            } else if written.unclear.contains(&ending.id) || written.replaced.contains(&ending.id) {
-                None
-            } else {
-                continue;
-            };
-            if let Some(channel) = reply_to {
+            let is_known = is_ours && !written.replaced.contains(id);
+            let is_decided = is_known || written.replaced.contains(id) || written.unclear.contains(id);
+            let reply = finished.reply().filter(|_| is_decided && !written.told);
+            if let Some(reply) = reply {
+                let outcome = reply.outcome.filter(|_| is_known);
                 // The receiver lives as long as this loop.
-                let _ = replies.send(Reply { channel, id: ending.id, status, outcome });
+                let _ = replies.send(Reply { outcome, ..reply });
             }
         }
+    }
+}
+
+impl Finished {
+    fn reply(&self) -> Option<Reply> {
+        let channel = self.reply_to.clone()?;
+        let Ending { id, status, outcome, .. } = &self.ending;
+        Some(Reply { channel, id: id.clone(), status: status.as_str(), outcome: Some(outcome.clone()) })
+    }
+
+    fn record(&self, metrics: &Metrics, is_ours: bool) {
+        let Ending { id, status, duration_ms, error, .. } = &self.ending;
+        let status = status.as_str();
+        if !is_ours {
+            tracing::info!(invocation = id, status, "ended by somebody else before this result; nothing was changed");
+            return;
+        }
+        metrics.invocations.get_or_create(&InvocationLabels { trigger: self.trigger.as_str(), status }).inc();
+        if let Some(duration_ms) = duration_ms {
+            metrics.call_duration.get_or_create(&StatusLabel { status }).observe(duration_ms / 1000.0);
+            let whole_ms = self.queue_ms + self.claimed.elapsed().as_secs_f64() * 1000.0;
+            metrics.overhead.observe((whole_ms - duration_ms).max(0.0) / 1000.0);
+        }
+        tracing::debug!(invocation = id, status, error, "ended");
     }
 }
 
@@ -92,16 +108,20 @@ struct Written {
     ours: HashSet<String>,
     /// Decided, but the answer that would tell by whom got lost.
     unclear: HashSet<String>,
+    /// Their waiters were told with the commit.
+    told: bool,
     /// Ended by this worker with a stand-in, because the database refused the original.
     replaced: HashSet<String>,
 }
 
-async fn write_until_done(database: &Database, mut endings: Vec<Ending>) -> Written {
+async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies: &[Reply]) -> Written {
     let mut written = Written::default();
     let mut pause = FIRST_PAUSE;
-    let mut asked_before = false;
+    let mut tried_before = false;
+    // Once: what goes wrong with them must not cost the endings.
+    let mut with_it = replies;
     while !endings.is_empty() {
-        if asked_before {
+        if tried_before {
             // The lost answer may have been a success.
             let ids: Vec<&str> = endings.iter().map(|ending| ending.id.as_str()).collect();
             if let Ok(landed) = landed(database, &ids).await {
@@ -112,22 +132,27 @@ async fn write_until_done(database: &Database, mut endings: Vec<Ending>) -> Writ
                 }
             }
         }
-        match complete(database, &endings).await {
+        match complete(database, &endings, std::mem::take(&mut with_it)).await {
             Ok(ours) => {
+                written.told = !replies.is_empty() && !tried_before && ours.len() == endings.len();
                 written.ours.extend(ours);
                 break;
             }
             Err(error @ (StoreError::Unreachable(_) | StoreError::Schema(_))) => {
                 tracing::warn!(%error, waiting = endings.len(), "cannot write results back; trying again");
-                asked_before = true;
+                tried_before = true;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) if !replies.is_empty() && !tried_before => {
+                tracing::warn!(%error, "the database refused results with their replies; writing them without");
+                tried_before = true;
             }
             Err(error) if endings.len() > 1 => {
                 // One row that the database refuses must not cost the others.
                 tracing::warn!(%error, "the database refused a batch of results; writing them one by one");
                 for ending in std::mem::take(&mut endings) {
-                    let one = Box::pin(write_until_done(database, vec![ending])).await;
+                    let one = Box::pin(write_until_done(database, vec![ending], &[])).await;
                     written.ours.extend(one.ours);
                     written.unclear.extend(one.unclear);
                     written.replaced.extend(one.replaced);

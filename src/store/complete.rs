@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use super::notify::{Reply, pack};
 use super::{Database, StoreError};
 use crate::domain::Status;
 
 /// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
 /// enqueue before it durable, too.
 pub const COMPLETE: &str = "-- complete: move what is still ours from the queue into the history
-select actions_private.complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+select actions_private.complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
 /// Which of our invocations are in the history already: asked when an answer to COMPLETE got lost.
 pub const LANDED: &str = "-- landed: which of these are decided
@@ -42,8 +43,9 @@ pub struct Ending {
 }
 
 /// Ends those that are still ours and returns their ids. One that is missing was ended by
-/// somebody else: abandoned by its waiter, or expired.
-pub async fn complete(database: &Database, endings: &[Ending]) -> Result<HashSet<String>, StoreError> {
+/// somebody else: abandoned by its waiter, or expired. If none is missing, `replies` go out
+/// with the commit; else nobody was told.
+pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]) -> Result<HashSet<String>, StoreError> {
     fn column<'a, T>(endings: &'a [Ending], value: impl Fn(&'a Ending) -> T) -> Vec<T> {
         endings.iter().map(value).collect()
     }
@@ -52,6 +54,7 @@ pub async fn complete(database: &Database, endings: &[Ending]) -> Result<HashSet
             .iter()
             .flat_map(|ending| ending.notes.iter().map(move |(event, details)| (ending.id.as_str(), event.as_str(), details.as_str())))
     };
+    let (channels, payloads) = pack(replies);
     let ids = database
         .run(async |connection| {
             sqlx::query_scalar::<_, String>(COMPLETE)
@@ -67,6 +70,8 @@ pub async fn complete(database: &Database, endings: &[Ending]) -> Result<HashSet
                 .bind(notes().map(|(id, _, _)| id).collect::<Vec<_>>())
                 .bind(notes().map(|(_, event, _)| event).collect::<Vec<_>>())
                 .bind(notes().map(|(_, _, details)| details).collect::<Vec<_>>())
+                .bind(channels)
+                .bind(payloads)
                 .fetch_all(connection)
                 .await
         })
