@@ -12,6 +12,7 @@ mod bulkhead;
 mod carry;
 mod catalog;
 mod claim_loop;
+mod rhythm;
 mod write_back;
 
 use std::future::Future;

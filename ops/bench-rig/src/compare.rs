@@ -21,7 +21,7 @@ pub struct Plan {
     pub loads: Vec<Load>,
     pub lasting: Duration,
     pub repetitions: usize,
-    /// Ways to leave out, by name.
+    /// Only ways whose name starts with one of these.
     pub only: Option<Vec<String>>,
 }
 

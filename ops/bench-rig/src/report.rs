@@ -42,15 +42,25 @@ pub fn median(numbers: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
+/// A rate in at most five characters.
+fn short(rate: f64) -> String {
+    if rate < 9_999.5 { format!("{rate:.0}") } else { format!("{:.1}k", rate / 1000.0) }
+}
+
 /// Speed in 80 columns, then cost in 80 columns.
 pub fn table(rows: &[Row]) {
-    line(&format!("{:<14}{:>12}{:>9}{:>15}{:>7}{:>8}{:>8}{:>6}", "way", "load", "/s", "min – max", "bare", "p50 ms", "p99 ms", "err"));
+    line(&format!("{:<14}{:>12}{:>9}{:>16}{:>7}{:>8}{:>9}{:>5}", "way", "load", "/s", "min – max", "bare", "p50 ms", "p99 ms", "err"));
     for row in rows {
-        let spread = format!("{:.0} – {:.0}", row.rate_min, row.rate_max);
+        let spread = format!("{} – {}", short(row.rate_min), short(row.rate_max));
         let share = row.of_bare.map(|share| format!("{share:.2}")).unwrap_or_default();
         line(&format!(
-            "{:<14}{:>12}{:>9.0}{spread:>15}{share:>7}{:>8.2}{:>8.2}{:>6}",
-            row.way, row.load, row.rate, row.p50_ms, row.p99_ms, row.errors
+            "{:<14}{:>12}{:>9}{spread:>16}{share:>7}{:>8.2}{:>9.2}{:>5}",
+            row.way,
+            row.load,
+            short(row.rate),
+            row.p50_ms,
+            row.p99_ms,
+            row.errors
         ));
     }
     line("");

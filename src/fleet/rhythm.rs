@@ -1,0 +1,191 @@
+//! When a worker looks at the queue again, how far back, and what it says of itself. Pure:
+//! moments go in, pauses come out.
+//!
+//! Two states. *Asleep*, it waits for a notification, and polls as the net under it. *Awake*,
+//! because claims bring several invocations at a time, it claims every millisecond and says so,
+//! which saves those who enqueue the notification: what a statement costs is mostly the
+//! statement, not its rows.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::store::claim::Look;
+
+/// From this many invocations a claim on, as a moving average, it is busy.
+const BUSY: f64 = 3.0;
+/// Pause between two claims of a busy worker.
+const GATHER: Duration = Duration::from_millis(1);
+/// The database believes for 100 ms that a worker is awake; it is told again in time.
+const SAY_AWAKE_EVERY: Duration = Duration::from_millis(50);
+/// A worker that falls asleep looks again this soon, and then after twice as long each time:
+/// whoever enqueued while it was awake did not notify, and may have committed since.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// Pause after a claim that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Most looks go back this far, and one in so often over the whole queue.
+const LOOK_BACK: Duration = Duration::from_millis(100);
+const WHOLE_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What a bulkhead left behind is old, and its room may be back any moment.
+const WHOLE_LOOK_WHEN_CRAMPED: Duration = Duration::from_millis(20);
+/// A whole look may take a while where vacuum cannot clean up; it may cost this share of the time.
+const WHOLE_LOOK_SHARE: u32 = 20;
+
+/// What a worker remembers between two claims.
+pub struct Rhythm {
+    poll: Duration,
+    pause: Duration,
+    usual: f64,
+    said_awake: Option<Instant>,
+    /// When the last look over the whole queue began that left nothing, and how long it took.
+    whole_look: Option<(Instant, Duration)>,
+}
+
+/// One claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    pub look: Look,
+    is_awake: bool,
+    cramped: bool,
+    started: Instant,
+}
+
+/// What comes after a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    pub lasting: Duration,
+    /// A notification, or room in a bulkhead, ends it early.
+    pub is_light: bool,
+}
+
+impl Rhythm {
+    pub fn new(poll: Duration) -> Self {
+        Self { poll, pause: poll, usual: 0.0, said_awake: None, whole_look: None }
+    }
+
+    /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
+    pub fn turn(&self, cramped: bool, now: Instant) -> Turn {
+        let is_awake = self.usual >= BUSY && !cramped;
+        let says_awake = match self.said_awake {
+            None => is_awake.then_some(true),
+            Some(_) if !is_awake => Some(false),
+            Some(at) => (now - at > SAY_AWAKE_EVERY).then_some(true),
+        };
+        let every = if cramped { WHOLE_LOOK_WHEN_CRAMPED } else { WHOLE_LOOK_EVERY };
+        let is_recent = self.whole_look.is_some_and(|(at, took)| now - at < every.max(took * WHOLE_LOOK_SHARE));
+        let back = is_recent.then_some(LOOK_BACK);
+        Turn { look: Look { back, says_awake }, is_awake, cramped, started: now }
+    }
+
+    /// The rest after a claim that found so many, of at most `limit`.
+    pub fn found(&mut self, turn: &Turn, found: usize, limit: usize, now: Instant) -> Rest {
+        let took = now - turn.started;
+        if let Some(awake) = turn.look.says_awake {
+            self.said_awake = awake.then_some(turn.started);
+        }
+        let is_all = found < limit;
+        if turn.look.back.is_none() && is_all {
+            self.whole_look = Some((turn.started, took));
+        }
+        self.usual = (self.usual * 7.0 + found as f64) / 8.0;
+        if turn.is_awake || (turn.cramped && self.usual >= BUSY) {
+            // A timer that is set for less than its resolution takes all of it.
+            return Rest { lasting: if took < GATHER / 2 { GATHER } else { Duration::ZERO }, is_light: false };
+        }
+        self.pause = match turn.look.says_awake {
+            Some(false) => FIRST_PAUSE,
+            _ if found > 0 && (!is_all || turn.cramped) => Duration::ZERO, // nobody will notify of what is left
+            _ => (self.pause * 2).clamp(FIRST_PAUSE, self.poll),
+        };
+        Rest { lasting: self.pause, is_light: true }
+    }
+
+    /// The rest after a claim that failed.
+    pub fn failed(&mut self) -> Rest {
+        self.pause = PAUSE;
+        Rest { lasting: PAUSE, is_light: true }
+    }
+
+    /// Those who enqueue rely on this worker.
+    pub fn is_relied_on(&self) -> bool {
+        self.said_awake.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn busy(now: Instant) -> Rhythm {
+        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        for _ in 0..10 {
+            let turn = rhythm.turn(false, now);
+            rhythm.found(&turn, 20, 256, now);
+        }
+        rhythm
+    }
+
+    #[test]
+    fn a_busy_worker_says_that_it_is_awake_and_says_so_again_in_time() {
+        let now = Instant::now();
+        let rhythm = busy(now);
+        assert!(rhythm.is_relied_on() && rhythm.turn(false, now).is_awake);
+        assert_eq!(rhythm.turn(false, now + 50 * MS).look.says_awake, None);
+        assert_eq!(rhythm.turn(false, now + 51 * MS).look.says_awake, Some(true));
+    }
+
+    #[test]
+    fn falling_asleep_it_takes_that_back_and_looks_again_after_ever_longer_pauses() {
+        let mut now = Instant::now();
+        let mut rhythm = busy(now);
+        let mut pauses = Vec::new();
+        for _ in 0..40 {
+            let turn = rhythm.turn(false, now);
+            let pause = rhythm.found(&turn, 0, 256, now).lasting;
+            now += pause;
+            if !turn.is_awake {
+                pauses.push((turn.look.says_awake, pause));
+            }
+        }
+        let lengths: Vec<u128> = pauses.iter().map(|(_, pause)| pause.as_millis()).take(12).collect();
+        assert_eq!(pauses[0].0, Some(false));
+        assert!(pauses[1..].iter().all(|(says, _)| says.is_none()), "said once");
+        assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 64, 128, 256, 500, 500, 500]);
+    }
+
+    #[test]
+    fn a_cramped_worker_is_never_relied_on_and_looks_for_old_invocations_often() {
+        let mut now = Instant::now();
+        let mut rhythm = busy(now);
+        let mut whole = 0;
+        for _ in 0..100 {
+            let turn = rhythm.turn(true, now);
+            whole += u32::from(turn.look.back.is_none());
+            assert_eq!(rhythm.found(&turn, 20, 256, now), Rest { lasting: GATHER, is_light: false }, "busy all the same");
+            assert!(!turn.is_awake && !rhythm.is_relied_on());
+            now += GATHER;
+        }
+        assert!((4..=6).contains(&whole), "{whole} whole looks in 100 ms");
+    }
+
+    #[test]
+    fn a_full_claim_is_followed_by_the_next_at_once_and_over_the_whole_queue() {
+        let now = Instant::now();
+        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let turn = rhythm.turn(false, now);
+        assert_eq!(rhythm.found(&turn, 2, 2, now).lasting, Duration::ZERO);
+        assert_eq!(rhythm.turn(false, now).look.back, None);
+    }
+
+    #[test]
+    fn an_expensive_whole_look_is_a_rare_one() {
+        let now = Instant::now();
+        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let turn = rhythm.turn(false, now);
+        rhythm.found(&turn, 0, 256, now + 100 * MS);
+        assert_eq!(rhythm.turn(false, now + 1999 * MS).look.back, Some(LOOK_BACK));
+        assert_eq!(rhythm.turn(false, now + 2000 * MS).look.back, None);
+    }
+}
