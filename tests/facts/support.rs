@@ -120,7 +120,12 @@ pub async fn heard(listener: &mut sqlx::postgres::PgListener, id: &str) -> Eleme
 /// Waits until a query answers true; asks again at once, for as long as `what` may take.
 pub async fn until(pool: &PgPool, what: &str, sql: &str) {
     let asking = async { while !sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.unwrap_or(false) {} };
-    tokio::time::timeout(std::time::Duration::from_secs(30), asking).await.unwrap_or_else(|_| panic!("never: {what}"));
+    if tokio::time::timeout(std::time::Duration::from_secs(30), asking).await.is_err() {
+        let statuses = "select coalesce(json_agg(s), '[]')::text from (
+            select status, error, count(*) from actions.recent_invocations group by 1, 2) s";
+        let found = sqlx::query_scalar::<_, String>(statuses).fetch_one(pool).await;
+        panic!("never: {what}; the invocations: {found:?}");
+    }
 }
 
 /// The refusal of a call: SQLSTATE, message, detail, hint.
