@@ -22,6 +22,7 @@
 //! ```
 
 mod enqueue;
+mod spread;
 mod waiting;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::store::ask::{self, Request, State};
 use crate::store::listen::Listener;
 use crate::store::{Database, StoreError};
 
+pub use self::spread::Spread;
 use self::waiting::Waiting;
 
 /// How long beyond an invocation's deadline the database may take to say its final outcome.
@@ -75,6 +77,16 @@ pub enum ClientError {
     /// The database refused the request, or did not answer in time.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The route of [`Spread`] leads nowhere.
+    #[error("project {project:?} is routed to the database {name:?}; known are: {known}")]
+    Route {
+        /// The project.
+        project: String,
+        /// What the route named.
+        name: String,
+        /// The names given to [`Spread::new`].
+        known: String,
+    },
 }
 
 /// The final outcome of one auth event.
@@ -113,20 +125,26 @@ impl Drop for Tasks {
 impl Client {
     /// Connects and listens.
     pub async fn connect(options: &Options) -> Result<Self, ClientError> {
-        let config = config::Database {
-            url: Some(options.url.clone()),
-            listen_url: options.listen_url.clone(),
-            max_connections: options.max_connections.max(2),
-        };
-        let database = Database::new(&config, "auth-core actions client")?;
-        let channel = format!("actions_reply_{}", uuid::Uuid::new_v4().simple());
+        let (database, channel) = prepare(options)?;
         let listener = Listener::connect(&database, &channel).await?;
+        Ok(Self::start(database, channel, listener))
+    }
+
+    /// Connects in the background, within a Tokio runtime: for a program that shall start
+    /// also while the database is away. An event fails until the database is there.
+    pub fn open(options: &Options) -> Result<Self, ClientError> {
+        let (database, channel) = prepare(options)?;
+        let listener = Listener::new(&database, &channel);
+        Ok(Self::start(database, channel, listener))
+    }
+
+    fn start(database: Database, channel: String, listener: Listener) -> Self {
         let waiting = Arc::new(Waiting::default());
         let (requests, asked) = mpsc::unbounded_channel();
         let hearing = tokio::spawn(waiting::hear(database.clone(), listener, Arc::clone(&waiting)));
         let asking = tokio::spawn(enqueue::run(database.clone(), channel, asked, Arc::clone(&waiting)));
         let tasks = Arc::new(Tasks([hearing.abort_handle(), asking.abort_handle()]));
-        Ok(Self { database, waiting, requests, _tasks: tasks })
+        Self { database, waiting, requests, _tasks: tasks }
     }
 
     /// Reports an auth event and returns its one final outcome: the action's, or at the
@@ -168,6 +186,16 @@ impl Client {
             }
         }
     }
+}
+
+fn prepare(options: &Options) -> Result<(Database, String), ConfigError> {
+    let config = config::Database {
+        url: Some(options.url.clone()),
+        listen_url: options.listen_url.clone(),
+        max_connections: options.max_connections.max(2),
+    };
+    let channel = format!("actions_reply_{}", uuid::Uuid::new_v4().simple());
+    Ok((Database::new(&config, "auth-core actions client")?, channel))
 }
 
 fn answer(state: State) -> Result<Answer, ClientError> {

@@ -34,10 +34,15 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Listens on `channel` from the first [`Listener::next`] on, which then says `Reconnected`.
+    pub fn new(database: &Database, channel: &str) -> Self {
+        Self { database: database.clone(), channel: channel.to_owned(), connection: None }
+    }
+
     /// Listens on `channel`; an error means that the first connection failed.
     pub async fn connect(database: &Database, channel: &str) -> Result<Self, StoreError> {
         let connection = Some(open(database, channel).await?);
-        Ok(Self { database: database.clone(), channel: channel.to_owned(), connection })
+        Ok(Self { connection, ..Self::new(database, channel) })
     }
 
     /// The next thing heard. Reconnects for as long as it takes. Cancel safe.

@@ -1,7 +1,5 @@
 //! What survives when a process or the database goes away.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;
 use serde_json::json;
 
-use crate::support::{answering, enqueue, programs, result, until};
+use crate::support::{Server, answering, enqueue, programs, result, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_in_mid_call_leaves_an_invocation_that_expires_and_a_waiter_with_an_answer() {
@@ -86,32 +84,6 @@ async fn a_second_signal_leaves_at_once() {
     assert!(asked.elapsed() < Duration::from_secs(2), "it did not wait for the call");
 }
 
-/// A PostgreSQL of this test alone, to be restarted.
-struct Server(PathBuf);
-
-impl Server {
-    fn start() -> (Self, String) {
-        let dir = std::env::temp_dir().join(format!("authio-actions-restart-{}", uuid::Uuid::new_v4().simple()));
-        let this = Self(dir);
-        let url = this.run("start");
-        (this, url.trim().to_owned())
-    }
-
-    fn run(&self, command: &str) -> String {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/postgres");
-        let mode: &[&str] = if command == "restart" { &["immediate"] } else { &[] };
-        let output = Command::new(script).arg(command).arg(&self.0).args(mode).output().unwrap();
-        assert!(output.status.success(), "ops/postgres {command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.run("remove");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_postgresql_under_load_leaves_no_waiter_hanging_and_the_fleet_serves_again_within_3_s() {
     let (server, url) = Server::start();
@@ -142,7 +114,7 @@ async fn a_restart_of_postgresql_under_load_leaves_no_waiter_hanging_and_the_fle
         .collect();
     let _ = served.acquire_many(500).await.unwrap();
     let restarted = tokio::task::spawn_blocking(move || {
-        server.run("restart");
+        server.run("restart", "immediate");
         server
     });
     let server = restarted.await.unwrap();
@@ -174,7 +146,7 @@ async fn what_was_queued_when_postgresql_crashed_is_never_sent_and_ends_as_expir
     let event = "select invocation_id from actions.enqueue('p', 'pre_register', '{}')";
     let before: String = sqlx::query_scalar(event).fetch_one(&stack.core).await.unwrap();
     let server = tokio::task::spawn_blocking(move || {
-        server.run("restart");
+        server.run("restart", "immediate");
         server
     });
     let server = server.await.unwrap();

@@ -14,5 +14,6 @@ mod kill_switch;
 mod programs;
 mod races;
 mod schema;
+mod spread;
 mod statuses;
 mod wire;

@@ -43,7 +43,7 @@ struct Sample {
 
 pub async fn run(plan: &Plan, results: &Path) {
     let stand = Stand::start().await;
-    let mut janitor = stand.janitor().await;
+    let janitor = stand.janitor().await;
     let mut workers = [stand.worker(&[]).await];
     let meter = stand.meter(&workers).await;
     let bare = Arc::new(Bare::new(&stand.endpoint));
@@ -72,9 +72,8 @@ pub async fn run(plan: &Plan, results: &Path) {
     report::line("");
     report::table(&rows);
     report::save(results, "compare", &rows);
-    for program in workers.iter_mut().chain([&mut janitor]) {
-        assert!(program.drained().await.success(), "a program did not leave in order:\n{}", program.log());
-    }
+    stand.end(&mut workers).await;
+    stand.end(&mut [janitor]).await;
 }
 
 struct Bench<'a> {

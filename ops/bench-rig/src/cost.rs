@@ -84,3 +84,10 @@ fn cpu_of_postgres(postmaster: u32) -> f64 {
     let living: f64 = pids.filter(|pid| *pid == postmaster || field(*pid, 1) as u32 == postmaster).map(cpu).sum();
     ended + living
 }
+
+/// How often a process gave up its core by itself: once for each time that it was woken.
+pub fn switches(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or_default()
+}

@@ -65,18 +65,16 @@ fn histogram() -> Histogram<u64> {
 
 /// Warms up for a fifth of the time, then measures. `on_start` runs between the two.
 pub async fn run<W: Way>(way: &Arc<W>, load: Load, lasting: Duration, on_start: impl AsyncFnOnce()) -> Measured {
-    let warm_up = lasting / 5;
+    steady(way, load, lasting / 5).await;
+    on_start().await;
+    steady(way, load, lasting).await
+}
+
+/// Measures from the first call on.
+pub async fn steady<W: Way>(way: &Arc<W>, load: Load, lasting: Duration) -> Measured {
     match load {
-        Load::Closed(waiters) => {
-            closed(way, waiters, warm_up).await;
-            on_start().await;
-            closed(way, waiters, lasting).await
-        }
-        Load::Open(rate) => {
-            open(way, rate, warm_up).await;
-            on_start().await;
-            open(way, rate, lasting).await
-        }
+        Load::Closed(waiters) => closed(way, waiters, lasting).await,
+        Load::Open(rate) => open(way, rate, lasting).await,
     }
 }
 

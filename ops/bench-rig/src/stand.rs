@@ -41,15 +41,15 @@ impl Stand {
         stand
     }
 
-    /// A project with an action on `pre_authenticate`.
-    pub async fn project(&self, id: &str, path: &str) {
+    /// A project with an action on `pre_authenticate`; the action's id.
+    pub async fn project(&self, id: &str, path: &str) -> String {
         sqlx::query("select actions.upsert_project($1, 'Bench', true)").bind(id).execute(&self.admin).await.expect("a project");
-        sqlx::query("select actions.create_action($1, 'pre_authenticate', $2, 'Bench', timeout_ms => 5000)")
+        sqlx::query_scalar("select action_id from actions.create_action($1, 'pre_authenticate', $2, 'Bench', timeout_ms => 5000)")
             .bind(id)
             .bind(self.endpoint.url(path))
-            .execute(&self.admin)
+            .fetch_one(&self.admin)
             .await
-            .expect("an action");
+            .expect("an action")
     }
 
     pub async fn worker(&self, more: &[(&str, &str)]) -> Program {
@@ -66,6 +66,13 @@ impl Stand {
         let mut janitor = Program::start(&self.programs.join("actions-janitor"), &[], &environment);
         janitor.logged("watching").await;
         janitor
+    }
+
+    /// Ends programs in order, and tells if one had something to hide.
+    pub async fn end(&self, programs: &mut [Program]) {
+        for program in programs {
+            assert!(program.drained().await.success(), "a program did not leave in order:\n{}", program.log());
+        }
     }
 
     pub async fn meter(&self, workers: &[Program]) -> Meter {
