@@ -130,15 +130,26 @@ declare
   stamp constant text := actions_private.id_time(at);
   life uuid;
   wakes boolean;
+  nearest text;
 begin
   -- A notification takes a lock that the whole server shares, so there is none while a worker
-  -- is awake, who looks again by itself. In a transaction block nobody knows when this commits.
-  select l.id, now() <> statement_timestamp() or not exists (select from actions_private.processes as p where p.awake_until > at)
-  into life, wakes
-  from actions_private.life as l;
+  -- is awake, who looks again by itself. In a long transaction nobody knows when this commits;
+  -- in a short one the worker's next looks find it, which it takes also when it falls asleep.
+  -- It names one worker, the same for the same project as long as the fleet stays the same:
+  -- if all came at once, each but one would come for nothing. The others look a little later.
+  select l.id, statement_timestamp() > now() + interval '5 milliseconds' or fleet.is_awake is not true, coalesce(fleet.nearest, '')
+  into life, wakes, nearest
+  from actions_private.life as l
+  cross join lateral (
+    select bool_or(p.awake_until > at) as is_awake,
+      (array_agg(p.id order by hashtextextended(p.id, hashtext(project_ids[1]))))[1] as nearest
+    from actions_private.processes as p
+    where p.kind = 'worker' and p.seen_at > at - interval '12 seconds'
+  ) as fleet;
   if not found then
     life := actions_private.current_life();
     wakes := true;
+    nearest := '';
   end if;
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
@@ -198,7 +209,7 @@ begin
     r.outcome, case when r.outcome is null then r.wait_ms else 0 end
   from routed as r
   -- One wake-up for the whole statement, and none where nothing was queued.
-  cross join (select count(pg_notify('actions_queue', '')) from (select from queued where wakes limit 1) as any_row) as woken
+  cross join (select count(pg_notify('actions_queue', nearest)) from (select from queued where wakes limit 1) as any_row) as woken
   order by r.n;
 end
 $$;

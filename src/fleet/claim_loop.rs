@@ -4,35 +4,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Worker;
 use super::bulkhead::Bulkhead;
 use super::carry::carry;
 use super::catalog::Catalog;
+use super::crowd::Crowd;
 use super::rhythm::Rhythm;
 use super::write_back::Finished;
+use super::{Calls, Worker};
 use crate::store::claim::{Claim, Look, claim};
 
 /// The most invocations of one claim.
 const BATCH: usize = 256;
+/// How soon after the call of another worker this one looks whether it came.
+const SECOND_LOOK: Duration = Duration::from_millis(25);
 /// Pause between attempts to read the configuration of actions.
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub async fn run(worker: Arc<Worker>, wake: Arc<Notify>, endings: UnboundedSender<Finished>, mut stopped: watch::Receiver<bool>) {
+pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSender<Finished>, mut stopped: watch::Receiver<bool>) {
     let limits = &worker.config.worker;
     let bulkhead = Arc::new(Bulkhead::new(limits.max_in_flight, limits.max_in_flight_per_action));
     let catalog = Arc::new(Catalog::default());
+    let mut crowd = Crowd::default();
     let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms));
     while !*stopped.borrow() {
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
-        let turn = rhythm.turn(cramped, started);
+        let turn = rhythm.turn(cramped, crowd.is_there(), started);
         let rest = match claim(&worker.database, &worker.process.id, &room, turn.look).await {
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
+                crowd.saw(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
                 let rest = rhythm.found(&turn, claims.len(), room.limit, Instant::now());
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
                 rest
@@ -46,12 +51,16 @@ pub async fn run(worker: Arc<Worker>, wake: Arc<Notify>, endings: UnboundedSende
         if rest.lasting.is_zero() {
             continue; // even the shortest sleep lasts until the timer's next millisecond
         }
-        tokio::select! {
-            biased;
-            _ = stopped.changed() => {}
-            () = tokio::time::sleep(rest.lasting) => {}
-            () = wake.notified(), if rest.is_light => {}
-            () = bulkhead.freed(), if cramped && rest.is_light => {}
+        let mut until = Instant::now() + rest.lasting;
+        loop {
+            tokio::select! {
+                biased;
+                _ = stopped.changed() => break,
+                () = tokio::time::sleep_until(until) => break,
+                () = calls.mine.notified(), if rest.is_light => break,
+                () = calls.anothers.notified(), if rest.is_light => until = until.min(Instant::now() + SECOND_LOOK),
+                () = bulkhead.freed(), if cramped && rest.is_light => break,
+            }
         }
     }
     if rhythm.is_relied_on() {

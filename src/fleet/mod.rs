@@ -12,6 +12,7 @@ mod bulkhead;
 mod carry;
 mod catalog;
 mod claim_loop;
+mod crowd;
 mod rhythm;
 mod write_back;
 
@@ -79,12 +80,12 @@ impl Worker {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
         let worker = Arc::new(self);
         let listener = Listener::connect(&worker.database, QUEUE_CHANNEL).await?;
-        let wake = Arc::new(Notify::new());
+        let calls = Arc::new(Calls::default());
         let (stopping, stopped) = watch::channel(false);
         let (endings, write_back) = write_back::start(Arc::clone(&worker));
-        let listening = tokio::spawn(listen(Arc::clone(&worker), listener, Arc::clone(&wake)));
+        let listening = tokio::spawn(listen(Arc::clone(&worker), listener, Arc::clone(&calls)));
         let beating = tokio::spawn(beat(Arc::clone(&worker)));
-        let claiming = tokio::spawn(claim_loop::run(Arc::clone(&worker), wake, endings, stopped));
+        let claiming = tokio::spawn(claim_loop::run(Arc::clone(&worker), calls, endings, stopped));
         tracing::info!(worker = worker.process.id, "working");
 
         stop.await;
@@ -107,14 +108,24 @@ impl Worker {
     }
 }
 
-async fn listen(worker: Arc<Worker>, mut listener: Listener, wake: Arc<Notify>) {
+/// What the listener tells the claim loop.
+#[derive(Default)]
+struct Calls {
+    /// Something is in the queue, for this worker or for everybody.
+    mine: Notify,
+    /// Something is in the queue for another worker, who may be gone.
+    anothers: Notify,
+}
+
+async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) {
     record_secrets(&worker).await;
     loop {
         match listener.next().await {
             Heard::Payload(payload) if payload == "secrets" => record_secrets(&worker).await,
-            Heard::Payload(_) => wake.notify_one(),
+            Heard::Payload(payload) if payload.is_empty() || payload == worker.process.id => calls.mine.notify_one(),
+            Heard::Payload(_) => calls.anothers.notify_one(),
             Heard::Reconnected => {
-                wake.notify_one();
+                calls.mine.notify_one();
                 record_secrets(&worker).await;
             }
         }

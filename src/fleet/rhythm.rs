@@ -64,8 +64,9 @@ impl Rhythm {
     }
 
     /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
-    pub fn turn(&self, cramped: bool, now: Instant) -> Turn {
-        let is_awake = self.usual >= BUSY && !cramped;
+    /// `crowded`: notifications cost more than looking again.
+    pub fn turn(&self, cramped: bool, crowded: bool, now: Instant) -> Turn {
+        let is_awake = (self.usual >= BUSY || crowded) && !cramped;
         let says_awake = match self.said_awake {
             None => is_awake.then_some(true),
             Some(_) if !is_awake => Some(false),
@@ -121,7 +122,7 @@ mod tests {
     fn busy(now: Instant) -> Rhythm {
         let mut rhythm = Rhythm::new(Duration::from_millis(500));
         for _ in 0..10 {
-            let turn = rhythm.turn(false, now);
+            let turn = rhythm.turn(false, false, now);
             rhythm.found(&turn, 20, 256, now);
         }
         rhythm
@@ -131,9 +132,18 @@ mod tests {
     fn a_busy_worker_says_that_it_is_awake_and_says_so_again_in_time() {
         let now = Instant::now();
         let rhythm = busy(now);
-        assert!(rhythm.is_relied_on() && rhythm.turn(false, now).is_awake);
-        assert_eq!(rhythm.turn(false, now + 50 * MS).look.says_awake, None);
-        assert_eq!(rhythm.turn(false, now + 51 * MS).look.says_awake, Some(true));
+        assert!(rhythm.is_relied_on() && rhythm.turn(false, false, now).is_awake);
+        assert_eq!(rhythm.turn(false, false, now + 50 * MS).look.says_awake, None);
+        assert_eq!(rhythm.turn(false, false, now + 51 * MS).look.says_awake, Some(true));
+    }
+
+    #[test]
+    fn in_a_crowd_it_is_awake_for_single_events_too() {
+        let now = Instant::now();
+        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let turn = rhythm.turn(false, true, now);
+        assert_eq!(turn.look.says_awake, Some(true));
+        assert_eq!(rhythm.found(&turn, 1, 256, now), Rest { lasting: GATHER, is_light: false });
     }
 
     #[test]
@@ -142,7 +152,7 @@ mod tests {
         let mut rhythm = busy(now);
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            let turn = rhythm.turn(false, now);
+            let turn = rhythm.turn(false, false, now);
             let pause = rhythm.found(&turn, 0, 256, now).lasting;
             now += pause;
             if !turn.is_awake {
@@ -161,7 +171,7 @@ mod tests {
         let mut rhythm = busy(now);
         let mut whole = 0;
         for _ in 0..100 {
-            let turn = rhythm.turn(true, now);
+            let turn = rhythm.turn(true, false, now);
             whole += u32::from(turn.look.back.is_none());
             assert_eq!(rhythm.found(&turn, 20, 256, now), Rest { lasting: GATHER, is_light: false }, "busy all the same");
             assert!(!turn.is_awake && !rhythm.is_relied_on());
@@ -174,18 +184,18 @@ mod tests {
     fn a_full_claim_is_followed_by_the_next_at_once_and_over_the_whole_queue() {
         let now = Instant::now();
         let mut rhythm = Rhythm::new(Duration::from_millis(500));
-        let turn = rhythm.turn(false, now);
+        let turn = rhythm.turn(false, false, now);
         assert_eq!(rhythm.found(&turn, 2, 2, now).lasting, Duration::ZERO);
-        assert_eq!(rhythm.turn(false, now).look.back, None);
+        assert_eq!(rhythm.turn(false, false, now).look.back, None);
     }
 
     #[test]
     fn an_expensive_whole_look_is_a_rare_one() {
         let now = Instant::now();
         let mut rhythm = Rhythm::new(Duration::from_millis(500));
-        let turn = rhythm.turn(false, now);
+        let turn = rhythm.turn(false, false, now);
         rhythm.found(&turn, 0, 256, now + 100 * MS);
-        assert_eq!(rhythm.turn(false, now + 1999 * MS).look.back, Some(LOOK_BACK));
-        assert_eq!(rhythm.turn(false, now + 2000 * MS).look.back, None);
+        assert_eq!(rhythm.turn(false, false, now + 1999 * MS).look.back, Some(LOOK_BACK));
+        assert_eq!(rhythm.turn(false, false, now + 2000 * MS).look.back, None);
     }
 }

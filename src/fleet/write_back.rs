@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Worker;
+use super::crowd::Crowd;
 use crate::domain::{Decision, Outcome, Source, Trigger};
 use crate::store::complete::{Ending, complete, landed};
 use crate::store::notify::{Reply, notify};
@@ -20,8 +21,9 @@ use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 512;
-/// So few endings tell their waiters with their own commit, which saves a statement. More use
-/// one of their own: a notification's lock must not be held while a busy disk is waited for.
+/// So few endings tell their waiters with their own commit, which saves a statement. More, or
+/// those of a crowd, use one of their own: the lock that notifications take, which the whole
+/// server shares, must not be held while a busy disk is waited for.
 const FEW: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -57,9 +59,16 @@ async fn gather<T>(from: &mut UnboundedReceiver<T>) -> Option<Vec<T>> {
 }
 
 async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, replies: UnboundedSender<Reply>) {
-    while let Some(batch) = gather(&mut finished).await {
+    let mut crowd = Crowd::default();
+    loop {
+        if !crowd.pause().is_zero() {
+            tokio::time::sleep(crowd.pause()).await;
+        }
+        let Some(batch) = gather(&mut finished).await else { break };
+        crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
-        let at_once: Vec<Reply> = if batch.len() <= FEW { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
+        let at_once: Vec<Reply> =
+            if batch.len() <= FEW && !crowd.is_there() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once).await;
         for finished in batch {
             let id = &finished.ending.id;

@@ -70,6 +70,8 @@ impl Database {
         };
         let pool = managed::Pool::builder(Manager(options))
             .max_size(config.max_connections)
+            // The connection used last has its plans and caches warm.
+            .queue_mode(managed::QueueMode::Lifo)
             .runtime(deadpool::Runtime::Tokio1)
             .wait_timeout(Some(PATIENCE))
             .build()

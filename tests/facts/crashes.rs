@@ -30,6 +30,24 @@ async fn a_worker_killed_in_mid_call_leaves_an_invocation_that_expires_and_a_wai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_meant_for_a_dead_worker_is_claimed_by_another_long_before_it_polls() {
+    let stack = answering(Reply::json("{}")).await;
+    let never = [("ACTIONS_WORKER__POLL_MS", "60000")];
+    let (mut dead, _alive) = (stack.worker(&never).await, stack.worker(&never).await);
+    until(&stack.ops, "both are known", "select count(*) = 2 from actions.fleet").await;
+    dead.kill().await;
+    // Each project has its own nearest worker, so that of some is the dead one.
+    for n in 0..16 {
+        let project = format!("p{n}");
+        stack.project(&project).await;
+        stack.action(&project, "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+        enqueue(&stack.core, &project, "pre_register", "{}").await;
+        // Alone in the queue: nobody comes for another event.
+        until(&stack.ops, "it is served", "select bool_and(status = 'ok') from actions.recent_invocations").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_janitor_ends_what_nobody_waits_for() {
     let stack = answering(Reply::json("{}")).await;
     stack.project("p").await;

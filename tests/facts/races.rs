@@ -221,13 +221,17 @@ async fn enqueue_notifies_unless_a_worker_is_awake_to_see_it_commit() {
         }
         count
     };
-    stack.core.execute(enqueue).await.unwrap();
+    // Prepared, as drivers do: only then does a statement begin later than its transaction.
+    sqlx::query(enqueue).execute(&stack.core).await.unwrap();
     assert_eq!(heard(&mut queue).await, 1, "all are asleep");
     owner.execute(AWAKE).await.unwrap();
+    sqlx::query(enqueue).execute(&stack.core).await.unwrap();
     stack.core.execute(enqueue).await.unwrap();
     assert_eq!(heard(&mut queue).await, 0, "one is awake");
     let mut transaction = stack.core.begin().await.unwrap();
+    let is_old = "select statement_timestamp() > now() + interval '5 milliseconds'";
+    while !sqlx::query_scalar::<_, bool>(is_old).fetch_one(&mut *transaction).await.unwrap() {}
     transaction.execute(enqueue).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(heard(&mut queue).await, 1, "by the commit it may be asleep");
+    assert_eq!(heard(&mut queue).await, 1, "by the commit of a long transaction it may be asleep");
 }

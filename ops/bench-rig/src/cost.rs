@@ -37,7 +37,7 @@ impl Meter {
     pub async fn read(&self) -> Counters {
         let row = sqlx::query(
             "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 as wal,
-               (select sum(xact_commit)::float8 from pg_stat_database) as commits,
+               (select xact_commit::float8 from pg_stat_database where datname = current_database()) as commits,
                (select coalesce(sum(n_dead_tup), 0)::float8 from pg_stat_user_tables) as dead",
         )
         .fetch_one(&self.owner)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use authio_actions_lab::process::Program;
 use sqlx::Row;
 
-use crate::cost::{Counters, memory_mib};
+use crate::cost::{Counters, Meter, memory_mib};
 use crate::endpoint::HANG;
 use crate::findings::Findings;
 use crate::load::{Load, steady};
@@ -32,29 +32,37 @@ pub async fn run(lasting: Duration, results: &Path) {
 /// Four workers and the janitor with nothing to do.
 async fn resting(findings: &mut Findings, lasting: Duration) {
     let stand = Stand::start().await;
+    // What PostgreSQL does without the fleet, autovacuum above all, is not the fleet's.
+    let alone = a_second(&stand.meter(&[]).await, lasting).await;
     let mut programs = vec![stand.janitor().await];
     for _ in 0..WORKERS {
         programs.push(stand.worker(&[]).await);
     }
     let meter = stand.meter(&programs).await;
     tokio::time::sleep(Duration::from_secs(3)).await; // what starting up takes is counted elsewhere
-    let before = meter.read().await;
-    tokio::time::sleep(lasting).await;
-    let after = meter.read().await;
-    let a_second = |of: fn(&Counters) -> f64| (of(&after) - of(&before)) / lasting.as_secs_f64();
+    let resting = a_second(&meter, lasting).await;
     line(&format!("{WORKERS} workers and the janitor, idle for {} s", lasting.as_secs()));
-    findings.at_most("workers and janitor, of a core", 100.0 * a_second(|now| now.worker_s), 1.0, "%");
-    findings.at_most("PostgreSQL, of a core", 100.0 * a_second(|now| now.postgres_s), 1.0, "%");
-    findings.at_most("statements a second", a_second(|now| now.commits), 10.0, "");
+    findings.at_most("workers and janitor, of a core", 100.0 * resting.worker_s, 1.0, "%");
+    findings.at_most("PostgreSQL for them, of a core", 100.0 * (resting.postgres_s - alone.postgres_s), 1.0, "%");
+    findings.at_most("statements a second", resting.commits - alone.commits, 10.0, "");
     stand.end(&mut programs).await;
 }
 
-/// One event a second, through the gathering client and one statement an event.
+/// What is spent in a second, on the average over `lasting`.
+async fn a_second(meter: &Meter, lasting: Duration) -> Counters {
+    let before = meter.read().await;
+    tokio::time::sleep(lasting).await;
+    let after = meter.read().await;
+    let spent = |of: fn(&Counters) -> f64| (of(&after) - of(&before)) / lasting.as_secs_f64();
+    Counters { worker_s: spent(|now| now.worker_s), postgres_s: spent(|now| now.postgres_s), commits: spent(|now| now.commits), ..before }
+}
+
+/// One event a second, through the gathering client, and as a statement on a connection of its own.
 async fn single_events(findings: &mut Findings, lasting: Duration) {
     let stand = Stand::start().await;
     let mut programs = [stand.janitor().await, stand.worker(&[]).await];
     let gathered = Arc::new(Fleet::connect(&stand.database.url("core")).await);
-    let ungathered = Arc::new(Sql::connect(&stand.database.url("core")).await);
+    let ungathered = Arc::new(Sql::over(&stand.database.url("core"), 1).await);
     let mut p50 = [Vec::new(), Vec::new()];
     for _ in 0..3 {
         p50[0].push(steady(&gathered, Load::Open(1), lasting / 3).await.ms(0.5));
@@ -105,7 +113,7 @@ async fn holding(findings: &mut Findings) {
         sqlx::query(all).bind(project).bind(each).bind(crate::ways::EVENT).execute(&stand.owner).await.expect("events");
     }
     let (held, peak) = most_held(&stand, &worker).await;
-    line(&format!("{held} calls in flight; the worker had {empty:.0} MiB before"));
+    line(&format!("{held} calls in flight; the worker had {empty:.0} MiB before, {:.0} MiB after", memory_mib(worker.id()).0));
     findings.at_least("calls in flight at once", held as f64, CALLS as f64 * 0.95, "");
     findings.at_most("worker's memory at its peak", peak, 128.0, "MiB");
     stand.end(&mut [worker]).await;

@@ -30,9 +30,13 @@ impl Sql {
     /// As README advises, these connections commit asynchronously: the fleet's own durable
     /// completion comes after every enqueue.
     pub async fn connect(url: &str) -> Self {
+        Self::over(url, 16).await
+    }
+
+    pub async fn over(url: &str, connections: u32) -> Self {
         let options: PgConnectOptions = url.parse().expect("a URL");
         let options = options.options([("synchronous_commit", "off")]);
-        let pool = PgPoolOptions::new().max_connections(16).min_connections(16).test_before_acquire(false);
+        let pool = PgPoolOptions::new().max_connections(connections).min_connections(connections).test_before_acquire(false);
         let pool = pool.connect_with(options).await.expect("connections");
         let mut listener = PgListener::connect(url).await.expect("a connection");
         listener.listen(CHANNEL).await.expect("LISTEN");
