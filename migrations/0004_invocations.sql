@@ -100,6 +100,7 @@ create table actions_private.invocations (
   outcome          json             not null,
   http_status      integer,
   duration_ms      double precision,
+  phases           json,
   queue_ms         double precision,
   error            text,
   response_sha256  bytea,
@@ -115,6 +116,8 @@ comment on table actions_private.invocations is
   'Decided invocations, one partition a day. Written once: no role may update them.';
 comment on column actions_private.invocations.duration_ms is
   'The call alone, DNS to last byte. Null where nothing was sent.';
+comment on column actions_private.invocations.phases is
+  'Milliseconds of the call by phase: dns, connect, tls, first_byte, body. A phase that did not happen is absent: an idle connection was used again.';
 comment on column actions_private.invocations.overrode is
   'The verdict''s override_claims, override_roles or override_permissions were honoured (also where every slug turned out to be unknown).';
 comment on column actions_private.invocations.queue_ms is

@@ -63,7 +63,7 @@ comment on function actions_private.claim(uuid, integer, text[], text[], integer
   'Takes the oldest queued invocations for a worker: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. says_awake true promises for 100 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null);';
 
 create function actions_private.complete(
-  ids text[], tokens uuid[], statuses text[], outcomes text[], http_statuses integer[], durations_ms double precision[], errors text[],
+  ids text[], tokens uuid[], statuses text[], outcomes text[], http_statuses integer[], durations_ms double precision[], phases text[], errors text[],
   responses_sha256 bytea[], overrides boolean[], note_ids text[], note_events text[], note_details text[],
   reply_channels text[], reply_payloads text[]
 ) returns setof text
@@ -80,17 +80,17 @@ begin
   return query
   with ended as (
     delete from actions_private.queue as q
-    using unnest(ids, tokens, statuses, outcomes, http_statuses, durations_ms, errors, responses_sha256, overrides)
-      as g (id, token, status, outcome, http_status, duration_ms, error, response_sha256, overrode)
+    using unnest(ids, tokens, statuses, outcomes, http_statuses, durations_ms, complete.phases, errors, responses_sha256, overrides)
+      as g (id, token, status, outcome, http_status, duration_ms, phases, error, response_sha256, overrode)
     where q.id = g.id and q.claim_token = g.token and q.status = 'running'
     returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker,
-      g.status, g.outcome, g.http_status, g.duration_ms, g.error, g.response_sha256, g.overrode
+      g.status, g.outcome, g.http_status, g.duration_ms, g.phases, g.error, g.response_sha256, g.overrode
   ), kept as (
     insert into actions_private.invocations
-      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, queue_ms, error,
+      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, phases, queue_ms, error,
        response_sha256, overrode, enqueued_at, finished_at, worker)
     select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, e.status, e.outcome::json, e.http_status, e.duration_ms,
-      extract(epoch from e.claimed_at - e.enqueued_at)::double precision * 1000, e.error, e.response_sha256, e.overrode, e.enqueued_at,
+      e.phases::json, extract(epoch from e.claimed_at - e.enqueued_at)::double precision * 1000, e.error, e.response_sha256, e.overrode, e.enqueued_at,
       clock_timestamp(), e.worker
     from ended as e
   ), noted as (
@@ -108,5 +108,5 @@ begin
   end if;
 end
 $$;
-comment on function actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]) is
-  'Moves what is still a worker''s own from the queue into the history and returns these ids; if these are all, sends the replies with the commit. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';
+comment on function actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]) is
+  'Moves what is still a worker''s own from the queue into the history and returns these ids; if these are all, sends the replies with the commit. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';

@@ -51,6 +51,32 @@ $$;
 comment on function actions.finish_rotation(text, text) is
   'Ends the overlap of a rotation: only the new secret counts from here on. Example: select * from actions.finish_rotation(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''ada@acme.com'');';
 
+create function actions.record_secret(action_id text, secret_version integer, key_id text, sha256 text) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  before constant actions.actions := actions_private.lock_action(action_id);
+begin
+  if key_id is null or key_id !~ '^[A-Za-z0-9_-]{1,64}$' or sha256 is null or sha256 !~ '^[0-9a-f]{64}$' then
+    perform actions_private.refuse('key_id or sha256 has a wrong form',
+      'Accepted are a root key''s id and 64 lower-case hex characters.', 'actionsctl action secret records both by itself.');
+  end if;
+  if secret_version is distinct from before.secret_version then
+    perform actions_private.refuse(format('secret_version is %s', coalesce(secret_version::text, 'null')),
+      format('Accepted is the current version, %s.', before.secret_version), 'Look at the action again: it was rotated meanwhile.');
+  end if;
+  -- The first holder of root keys decides which key it is.
+  update actions_private.actions as a
+  set secret_key_id = key_id, secret_sha256 = sha256,
+    previous_secret_key_id = case when a.previous_secret_version is not null then coalesce(a.previous_secret_key_id, key_id) end
+  where a.id = before.action_id and a.secret_key_id is null;
+  return (select a.secret_key_id from actions_private.actions as a where a.id = before.action_id);
+end
+$$;
+comment on function actions.record_secret(text, integer, text, text) is
+  'Records which root key derives a new secret, and its fingerprint, unless somebody has; returns the key that counts. Example: select actions.record_secret(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', 1, ''k1'', encode(sha256(''asec_''), ''hex''));';
+
 create function actions_private.sample_event(trigger text) returns json
 language sql immutable parallel safe
 return pg_catalog.json_strip_nulls(pg_catalog.json_build_object(

@@ -29,7 +29,7 @@ grant select, insert, delete, update (in_flight, seen_at, awake_until) on action
 
 grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean),
-  actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
+  actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
   actions_private.id_time(timestamptz)
 to actions_worker;
 
@@ -60,6 +60,7 @@ grant execute on function
   actions.create_action(text, text, text, text, integer, text, text, boolean, text), actions.update_action(text, json, text),
   actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
+  actions.record_secret(text, integer, text, text),
   actions.send_test_event(text, text), actions.result(text), actions.results(text[])
 to actions_admin;
 grant select on actions.actions, actions.audit_log to actions_admin;

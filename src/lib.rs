@@ -13,8 +13,8 @@
 //! | **write back** | [`store`] ends the invocation, fenced by its claim token |
 //! | **notify** | [`store`] tells each waiting client |
 //!
-//! [`fleet`] is the worker that walks this way, [`janitor`] watches over it, [`ctl`] is the
-//! operator's tool. [`domain`] holds the words all of them share. ARCHITECTURE.md says who
+//! [`fleet`] is the worker that walks this way, [`janitor`] watches over it and mails people
+//! through [`smtp`], [`ctl`] is the operator's tool. [`domain`] holds the words all of them share. ARCHITECTURE.md says who
 //! may import whom, and a test holds it.
 
 pub mod client;
@@ -27,5 +27,6 @@ pub mod janitor;
 pub mod judge;
 pub mod program;
 pub mod sign;
+pub mod smtp;
 pub mod store;
 pub mod telemetry;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::say;
 use crate::config::Config;
-use crate::egress::{CallError, Egress, Refusal};
+use crate::egress::{CallError, Egress, Phases, Refusal};
 use crate::program::ProgramError;
 
 /// As long as the longest call may take.
@@ -65,7 +65,7 @@ impl CheckUrl {
         let cleared = match &self.answers {
             _ if self.no_dns => return ("allowed", "the name is permitted; its addresses were not asked for".to_owned()),
             Some(answers) => egress.check_answers(endpoint, answers),
-            None => egress.clear(url, Instant::now() + PATIENCE).await,
+            None => egress.clear(url, Instant::now() + PATIENCE, &mut Phases::default()).await,
         };
         match cleared {
             Ok(target) => ("allowed", format!("permitted, at {} address(es)", target.address_count())),

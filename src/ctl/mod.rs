@@ -4,15 +4,22 @@
 //! `judge`, signatures made and checked by `sign`, and everything else is a function of the
 //! SQL interface.
 
+mod action;
 mod check_url;
+mod doctor;
+mod invocations;
 mod migrate;
+mod screen;
 mod signature;
+mod try_url;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Config;
 use crate::program::{self, ProgramError};
+use crate::store::Database;
 
 /// Operates authio-actions.
 #[derive(Debug, Parser)]
@@ -34,6 +41,14 @@ pub struct Arguments {
 enum Command {
     /// Bring the database's schema to this program's version.
     Migrate,
+    /// Check database, roles, version, keys, DNS, SMTP, clock and fleet.
+    Doctor(doctor::Doctor),
+    /// Make, look at and change actions.
+    Action(action::Action),
+    /// Look at what was sent, and what became of it.
+    Invocations(invocations::Invocations),
+    /// Send a signed event to any URL, localhost too, and print what would be applied.
+    Try(try_url::Try),
     /// Say what the fleet would say to a URL.
     CheckUrl(check_url::CheckUrl),
     /// Make the signature header of a body.
@@ -47,10 +62,18 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
     let config = program::load(arguments.config.as_deref())?;
     match arguments.command {
         Command::Migrate => migrate::run(&config).await,
+        Command::Doctor(command) => command.run(&config).await,
+        Command::Action(command) => command.run(&config).await,
+        Command::Invocations(command) => command.run(&config).await,
+        Command::Try(command) => command.run(&config).await,
         Command::CheckUrl(command) => command.run(&config).await,
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
     }
+}
+
+fn database(config: &Config) -> Result<Database, ProgramError> {
+    Ok(Database::new(&config.database, "actionsctl")?)
 }
 
 /// Prints a line; a reader that left early, such as `head`, is no error.

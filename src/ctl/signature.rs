@@ -14,7 +14,7 @@ use crate::program::ProgramError;
 use crate::sign::{self, Secret};
 
 /// The variable that keeps a secret out of the process list.
-const SECRET_VARIABLE: &str = "AUTHIO_ACTION_SECRET";
+pub(super) const SECRET_VARIABLE: &str = "AUTHIO_ACTION_SECRET";
 
 /// Where a secret and a body come from.
 #[derive(Debug, Args)]

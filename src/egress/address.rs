@@ -81,6 +81,8 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
 pub struct Rules {
     pub(super) blocked_suffixes: Vec<String>,
     pub(super) fixed_names: Vec<String>,
+    /// Plain http is permitted where the host is this machine.
+    pub(super) plain_on_loopback: bool,
     allowed: Vec<IpNet>,
 }
 
@@ -91,6 +93,7 @@ impl Rules {
         Self {
             blocked_suffixes: config.blocked_suffixes.iter().map(|suffix| plain(suffix)).filter(|suffix| !suffix.is_empty()).collect(),
             fixed_names: config.resolve.keys().map(|name| plain(name)).collect(),
+            plain_on_loopback: false,
             allowed: config.allow_cidrs.clone(),
         }
     }

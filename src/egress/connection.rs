@@ -12,11 +12,12 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::Host;
 
-use super::{CallError, Endpoint, Phase, Target};
+use super::{CallError, Endpoint, Phase, Phases, Target};
 use crate::config::ConfigError;
 use crate::domain::{Answer, Body, MAX_RESPONSE_BYTES};
 
@@ -108,12 +109,17 @@ pub(super) async fn open(
     target: &Target,
     tls: &Arc<rustls::ClientConfig>,
     deadline: Instant,
-    phase: &mut Phase,
+    phases: &mut Phases,
 ) -> Result<(Connection, SocketAddr), CallError> {
+    phases.enter(Phase::Connect);
     let (stream, address) = dial(&target.addresses, deadline).await?;
-    *phase = Phase::Tls;
-    let network = |why| CallError::Network { phase: Phase::Tls, why };
     let endpoint = &target.endpoint;
+    if endpoint.is_plain() {
+        let stream = speak(stream).await.map_err(|why| CallError::Network { phase: Phase::Connect, why })?;
+        return Ok((stream, address));
+    }
+    phases.enter(Phase::Tls);
+    let network = |why| CallError::Network { phase: Phase::Tls, why };
     let server_name = match endpoint.literal() {
         Some(ip) => ServerName::from(ip),
         None => ServerName::try_from(endpoint.host_name.clone()).map_err(|_| network("no certificate can name this host".to_owned()))?,
@@ -122,16 +128,21 @@ pub(super) async fn open(
         .connect(server_name, stream)
         .await
         .map_err(|error| network(explain_io(&error)))?;
+    Ok((speak(stream).await.map_err(network)?, address))
+}
+
+/// HTTP/1.1 on an open stream.
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Connection, String> {
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEAD_BYTES);
-    let (sender, driver) = http.handshake(TokioIo::new(stream)).await.map_err(|error| network(explain(&error)))?;
+    let (sender, driver) = http.handshake(TokioIo::new(stream)).await.map_err(|error| explain(&error))?;
     // Ends with the connection: when the sender is dropped, or the other side closes.
     tokio::spawn(async move {
         if let Err(error) = driver.await {
             tracing::debug!(%error, "a connection to an endpoint ended");
         }
     });
-    Ok((Connection(sender), address))
+    Ok(Connection(sender))
 }
 
 async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<(TcpStream, SocketAddr), CallError> {

@@ -12,14 +12,16 @@
 
 mod address;
 mod connection;
+mod phase;
 mod resolver;
 mod url;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::Instant;
 
 use crate::config::{self, ConfigError};
@@ -28,6 +30,7 @@ use crate::domain::Answer;
 pub use self::address::{Rules, forbidden};
 use self::connection::Connection;
 pub use self::connection::Request;
+pub use self::phase::{Phase, Phases};
 use self::resolver::Resolver;
 pub use self::url::{Endpoint, Refusal};
 
@@ -51,34 +54,6 @@ pub enum CallError {
         /// What was going on.
         phase: Phase,
     },
-}
-
-/// The steps of a call, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Phase {
-    /// Names to addresses.
-    #[default]
-    Dns,
-    /// TCP.
-    Connect,
-    /// The TLS handshake and the certificate.
-    Tls,
-    /// From the request's first byte to the response's.
-    FirstByte,
-    /// The rest of the response.
-    Body,
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Dns => "DNS",
-            Self::Connect => "connect",
-            Self::Tls => "TLS",
-            Self::FirstByte => "waiting for the response",
-            Self::Body => "reading the response",
-        })
-    }
 }
 
 /// A cleared URL: where it may be dialled, and nowhere else.
@@ -122,6 +97,19 @@ impl Egress {
         })
     }
 
+    /// For a customer's own machine: as [`Egress::new`], but `localhost` and the loopback
+    /// addresses may be called, and there also without TLS. No fleet uses it.
+    pub fn local(config: &config::Egress) -> Result<Self, ConfigError> {
+        let mut config = config.clone();
+        let loopback: [IpNet; 2] =
+            [Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).into(), Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into()];
+        config.allow_cidrs.extend(loopback);
+        config.resolve.entry("localhost".to_owned()).or_insert_with(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        let mut egress = Self::new(&config)?;
+        egress.rules.plain_on_loopback = true;
+        Ok(egress)
+    }
+
     /// Judges a URL by itself, without DNS.
     pub fn check_url(&self, url: &str) -> Result<Endpoint, Refusal> {
         Endpoint::parse(url, &self.rules)
@@ -139,17 +127,18 @@ impl Egress {
     }
 
     /// Judges a URL and every address it resolves to. Runs at every call: names move.
-    pub async fn clear(&self, url: &str, deadline: Instant) -> Result<Target, CallError> {
+    pub async fn clear(&self, url: &str, deadline: Instant, phases: &mut Phases) -> Result<Target, CallError> {
         let endpoint = self.check_url(url).map_err(|refusal| CallError::Blocked(refusal.to_string()))?;
         let addresses = match endpoint.literal() {
             Some(address) => vec![address],
             None => {
+                phases.enter(Phase::Dns);
                 let resolving = self.resolver.resolve(&endpoint.host_name);
-                let network = |why| CallError::Network { phase: Phase::Dns, why };
-                tokio::time::timeout_at(deadline, resolving)
-                    .await
+                let resolved = tokio::time::timeout_at(deadline, resolving).await;
+                phases.end();
+                resolved
                     .map_err(|_| CallError::OutOfTime { phase: Phase::Dns })?
-                    .map_err(network)?
+                    .map_err(|why| CallError::Network { phase: Phase::Dns, why })?
             }
         };
         self.check_answers(endpoint, &addresses)
@@ -158,13 +147,19 @@ impl Egress {
     /// Sends one POST and reads the answer, up to the cap, before `deadline`.
     ///
     /// `owner` names whose connections may be used again: an action never meets another's.
-    pub async fn post(&self, owner: &str, target: &Target, request: Request<'_>, deadline: Instant) -> Result<Answer, CallError> {
-        let mut phase = Phase::Connect;
-        let exchange = self.exchange(owner, target, request, deadline, &mut phase);
-        match tokio::time::timeout_at(deadline, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(CallError::OutOfTime { phase }),
-        }
+    pub async fn post(
+        &self,
+        owner: &str,
+        target: &Target,
+        request: Request<'_>,
+        deadline: Instant,
+        phases: &mut Phases,
+    ) -> Result<Answer, CallError> {
+        let exchange = self.exchange(owner, target, request, deadline, phases);
+        let result = tokio::time::timeout_at(deadline, exchange).await;
+        let phase = phases.current();
+        phases.end();
+        result.unwrap_or(Err(CallError::OutOfTime { phase }))
     }
 
     async fn exchange(
@@ -173,26 +168,25 @@ impl Egress {
         target: &Target,
         request: Request<'_>,
         deadline: Instant,
-        phase: &mut Phase,
+        phases: &mut Phases,
     ) -> Result<Answer, CallError> {
         let mut message = request.build(&target.endpoint)?;
         for address in &target.addresses {
             while let Some(mut connection) = self.take_idle(owner, *address) {
-                *phase = Phase::FirstByte;
+                phases.enter(Phase::FirstByte);
                 match connection.send(message).await {
-                    Ok(response) => return self.finish(owner, *address, connection, response, deadline, phase).await,
+                    Ok(response) => return self.finish(owner, *address, connection, response, deadline, phases).await,
                     // Only a request of which no byte was written comes back to be sent elsewhere.
                     Err((_, Some(unsent))) => message = unsent,
-                    Err((why, None)) => return Err(CallError::Network { phase: *phase, why }),
+                    Err((why, None)) => return Err(CallError::Network { phase: Phase::FirstByte, why }),
                 }
             }
         }
-        *phase = Phase::Connect;
-        let (mut connection, address) = connection::open(target, &self.tls, deadline, phase).await?;
-        *phase = Phase::FirstByte;
+        let (mut connection, address) = connection::open(target, &self.tls, deadline, phases).await?;
+        phases.enter(Phase::FirstByte);
         match connection.send(message).await {
-            Ok(response) => self.finish(owner, address, connection, response, deadline, phase).await,
-            Err((why, _)) => Err(CallError::Network { phase: *phase, why }),
+            Ok(response) => self.finish(owner, address, connection, response, deadline, phases).await,
+            Err((why, _)) => Err(CallError::Network { phase: Phase::FirstByte, why }),
         }
     }
 
@@ -203,9 +197,9 @@ impl Egress {
         connection: Connection,
         response: hyper::Response<hyper::body::Incoming>,
         deadline: Instant,
-        phase: &mut Phase,
+        phases: &mut Phases,
     ) -> Result<Answer, CallError> {
-        *phase = Phase::Body;
+        phases.enter(Phase::Body);
         let (answer, reusable) = connection::read(response, deadline).await?;
         if reusable && connection.is_open() && !self.idle_for.is_zero() {
             self.keep_idle(owner, address, connection);

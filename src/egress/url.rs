@@ -39,7 +39,7 @@ impl Endpoint {
             return Err(invalid("it has white space or control characters"));
         }
         let url = Url::parse(text).map_err(|error| Refusal::Invalid(error.to_string()))?;
-        if url.scheme() != "https" {
+        if url.scheme() != "https" && !(rules.plain_on_loopback && url.scheme() == "http" && is_loopback(&url)) {
             return Err(invalid("its scheme is not https"));
         }
         let authority = text.split_once("//").map_or("", |(_, rest)| rest);
@@ -79,6 +79,11 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// Whether it is called without TLS: only on this machine, and only by `actionsctl try`.
+    pub(super) fn is_plain(&self) -> bool {
+        self.url.scheme() == "http"
+    }
+
     /// The address, where the host is one.
     pub(super) fn literal(&self) -> Option<IpAddr> {
         match self.host {
@@ -86,6 +91,15 @@ impl Endpoint {
             Host::Ipv6(address) => Some(address.into()),
             Host::Domain(_) => None,
         }
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use crate::domain::{Action, Answer, Body, Project, Status, request_body};
-use crate::egress::{CallError, Request};
+use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, failure, judge};
 use crate::sign::{self, REQUEST_HEADER, Secret};
 use crate::store::claim::{Claim, SecretVersions};
@@ -34,6 +34,7 @@ pub async fn carry(worker: &Worker, claim: &Claim, action: &Action, project: &Pr
 #[derive(Default)]
 struct Call {
     duration: Option<Duration>,
+    phases: Phases,
     answer: Option<Answer>,
 }
 
@@ -66,7 +67,7 @@ async fn attempt(
     let budget = Budget::new(claim, action, started)?;
     let called = Instant::now();
     let answer = async {
-        let target = worker.egress.clear(&action.endpoint_url, budget.deadline).await?;
+        let target = worker.egress.clear(&action.endpoint_url, budget.deadline, &mut call.phases).await?;
         let occurred_at = claim.enqueued_at.to_offset(time::UtcOffset::UTC);
         let occurred_at =
             occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
@@ -79,7 +80,7 @@ async fn attempt(
             ("authio-event-id", &claim.event_id),
         ];
         let request = Request { headers: &headers, body: &body };
-        worker.egress.post(&action.id, &target, request, budget.deadline).await
+        worker.egress.post(&action.id, &target, request, budget.deadline, &mut call.phases).await
     }
     .await;
     if !matches!(answer, Err(CallError::Blocked(_))) {
@@ -176,6 +177,7 @@ fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {
         outcome: judgement.outcome.to_json(),
         http_status: call.answer.as_ref().map(|answer| answer.http_status.into()),
         duration_ms: call.duration.map(|duration| duration.as_secs_f64() * 1000.0),
+        phases: call.phases.to_json(),
         error: judgement.error,
         response_sha256: call.answer.and_then(|answer| match answer.body {
             Body::Whole(body) => Some(Sha256::digest(&body).to_vec()),

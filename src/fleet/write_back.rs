@@ -219,6 +219,7 @@ mod tests {
             outcome: deny.to_json(),
             http_status: Some(200),
             duration_ms: Some(1.0),
+            phases: None,
             error: None,
             response_sha256: None,
             overrode: false,

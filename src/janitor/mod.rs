@@ -5,6 +5,7 @@
 //! database: losing the leader costs seconds, and what a paused one still writes when it
 //! wakes up finds its epoch over. It never judges an answer and never calls an endpoint.
 
+mod delivery;
 mod kill_switch;
 mod mail;
 
@@ -15,11 +16,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
+use crate::smtp::Mailer;
 use crate::store::duties;
 use crate::store::processes::{self, Process};
 use crate::store::{Database, StoreError, schema};
 use crate::telemetry::Metrics;
 
+use self::delivery::Bell;
 use self::kill_switch::KillSwitch;
 
 const BEAT: Duration = Duration::from_secs(5);
@@ -46,6 +49,8 @@ pub struct Janitor {
     database: Database,
     metrics: Arc<Metrics>,
     process: Process,
+    mailer: Option<Mailer>,
+    bell: Arc<Bell>,
 }
 
 /// What a leader keeps in memory from tick to tick.
@@ -59,16 +64,19 @@ impl Janitor {
     /// Checks configuration and schema.
     pub async fn prepare(config: Config, metrics: Arc<Metrics>) -> Result<Self, JanitorError> {
         let database = Database::new(&config.database, "actions-janitor")?;
+        let mailer = Mailer::new(&config.smtp)?;
         schema::check(&database).await?;
-        if config.smtp.url.is_none() {
+        if mailer.is_none() {
             tracing::warn!("smtp.url is not set: mails wait in the outbox");
         }
-        Ok(Self { config, database, metrics, process: Process::this("janitor") })
+        Ok(Self { config, database, metrics, process: Process::this("janitor"), mailer, bell: Arc::default() })
     }
 
     /// Watches until `stop` resolves.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), JanitorError> {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), JanitorError> {
         let mut lead: Option<Lead> = None;
+        let delivering =
+            self.mailer.take().map(|mailer| tokio::spawn(delivery::run(self.database.clone(), mailer, Arc::clone(&self.bell))));
         let mut ticks = tokio::time::interval(self.config.kill_switch.tick());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT);
@@ -90,6 +98,9 @@ impl Janitor {
                 },
             }
         }
+        if let Some(delivering) = delivering {
+            delivering.abort(); // what it held is due again within a minute
+        }
         if let Some(lead) = lead {
             duties::give_up_lead(&self.database, lead.epoch, &self.process.id).await?;
         }
@@ -101,7 +112,8 @@ impl Janitor {
 
     async fn tick(&self, lead: &mut Option<Lead>) -> Result<(), StoreError> {
         let lease = (self.config.kill_switch.tick() * LEASE_TICKS).max(SHORTEST_LEASE);
-        let (epoch, now) = duties::take_lead(&self.database, &self.process.id, lease).await?;
+        let (epoch, now, mails) = duties::take_lead(&self.database, &self.process.id, lease).await?;
+        self.metrics.mail_outbox.set(mails.waiting);
         self.metrics.leader.set(i64::from(epoch.is_some()));
         let Some(epoch) = epoch else {
             if lead.take().is_some() {
@@ -114,6 +126,9 @@ impl Janitor {
         }
         let Some(lead) = lead else { return Ok(()) };
 
+        if mails.is_due {
+            self.bell.ring(epoch);
+        }
         let expired = duties::end_overdue(&self.database, epoch).await?;
         if expired > 0 {
             tracing::warn!(invocations = expired, "ended past their deadline: is the fleet too small, or did a worker die?");

@@ -11,7 +11,7 @@ use crate::domain::Status;
 /// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
 /// enqueue before it durable, too.
 pub const COMPLETE: &str = "-- complete: move what is still ours from the queue into the history
-select actions_private.complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+select actions_private.complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 /// Which of our invocations are in the history already: asked when an answer to COMPLETE got lost.
 pub const LANDED: &str = "-- landed: which of these are decided
@@ -32,6 +32,8 @@ pub struct Ending {
     pub http_status: Option<i32>,
     /// The call alone, in milliseconds.
     pub duration_ms: Option<f64>,
+    /// Milliseconds by phase, a JSON object.
+    pub phases: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
     /// SHA-256 of the response body.
@@ -64,6 +66,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
                 .bind(column(endings, |e| e.outcome.as_str()))
                 .bind(column(endings, |e| e.http_status))
                 .bind(column(endings, |e| e.duration_ms))
+                .bind(column(endings, |e| e.phases.as_deref()))
                 .bind(column(endings, |e| e.error.as_deref()))
                 .bind(column(endings, |e| e.response_sha256.as_deref()))
                 .bind(column(endings, |e| e.overrode))

@@ -10,9 +10,14 @@ use super::notify::{Reply, notify, notify_on};
 use super::{Database, StoreError};
 use crate::config::Config;
 
-/// The epoch, or null while another janitor leads; and the one clock.
+/// The epoch, or null while another janitor leads; the one clock; and what the outbox holds.
 pub const TAKE_LEAD: &str = "-- take lead: take or keep it
-select actions_private.take_lead($1, $2 * interval '1 millisecond'), clock_timestamp()";
+select actions_private.take_lead($1, $2 * interval '1 millisecond'), clock_timestamp(), m.waiting, m.is_due
+from (
+  select count(*) as waiting, coalesce(bool_or(next_attempt_at <= clock_timestamp()), false) as is_due
+  from actions_private.mail_outbox
+  where sent_at is null
+) as m";
 
 /// A janitor that leaves in order lets the next one lead at once.
 pub const GIVE_UP_LEAD: &str = "-- give up lead: let another one lead now
@@ -73,11 +78,20 @@ where h.consecutive_5xx > 0 and a.killed_at is null";
 pub const KILL: &str = "-- kill: trip the kill-switch
 select actions_private.kill_action($1, $2, $3, $4, $5::json, $6, $7, $8)";
 
-/// Takes or keeps the lead for `lease`: the epoch, `None` while another leads, and
-/// PostgreSQL's time.
-pub async fn take_lead(database: &Database, janitor: &str, lease: Duration) -> Result<(Option<i64>, OffsetDateTime), StoreError> {
+/// What waits to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Mails {
+    pub waiting: i64,
+    /// At least one may be tried now.
+    pub is_due: bool,
+}
+
+/// Takes or keeps the lead for `lease`: the epoch, `None` while another leads; PostgreSQL's
+/// time; and what the outbox holds.
+pub async fn take_lead(database: &Database, janitor: &str, lease: Duration) -> Result<(Option<i64>, OffsetDateTime, Mails), StoreError> {
     let lease_ms = lease.as_secs_f64() * 1000.0;
-    database.run(async |connection| sqlx::query_as(TAKE_LEAD).bind(janitor).bind(lease_ms).fetch_one(connection).await).await
+    let row = database.run(async |connection| sqlx::query(TAKE_LEAD).bind(janitor).bind(lease_ms).fetch_one(connection).await).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?, Mails { waiting: row.try_get(2)?, is_due: row.try_get(3)? }))
 }
 
 /// Lets another janitor lead at once.

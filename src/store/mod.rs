@@ -12,9 +12,12 @@ pub mod ask;
 pub mod catalog;
 pub mod claim;
 pub mod complete;
+pub mod control;
 pub mod duties;
+pub mod health;
 pub mod listen;
 pub mod notify;
+pub mod outbox;
 pub mod pool;
 pub mod processes;
 pub mod schema;
@@ -99,7 +102,29 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_worker", secrets::UNRECORDED),
     ("actions_worker", secrets::RECORD),
     ("actions_worker", secrets::VERSIONS),
+    ("actions_admin", control::CREATE),
+    ("actions_admin", control::UPDATE),
+    ("actions_admin", control::SET_ENABLED),
+    ("actions_admin", control::REENABLE),
+    ("actions_admin", control::DELETE),
+    ("actions_admin", control::ROTATE_SECRET),
+    ("actions_admin", control::FINISH_ROTATION),
+    ("actions_admin", control::SHOW),
+    ("actions_admin", control::LIST),
+    ("actions_admin", control::RECORD_SECRET),
+    ("actions_admin", control::SEND_TEST),
+    ("actions_admin", control::OUTCOME),
+    ("actions_core", health::SERVER),
+    ("actions_core", health::ECHO),
+    ("actions_admin", health::ACTIONS),
+    ("actions_ops", health::FLEET),
+    ("actions_ops", control::INVOCATIONS),
+    ("actions_ops", control::INVOCATION),
+    ("actions_ops", control::FINISHED),
     ("actions_janitor", duties::TAKE_LEAD),
+    ("actions_janitor", outbox::TAKE_MAILS),
+    ("actions_janitor", outbox::MAIL_SENT),
+    ("actions_janitor", outbox::MAIL_FAILED),
     ("actions_janitor", duties::GIVE_UP_LEAD),
     ("actions_janitor", duties::END_OVERDUE),
     ("actions_janitor", duties::MAKE_PARTITIONS),

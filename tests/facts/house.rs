@@ -15,10 +15,11 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("egress", &["config", "domain"]),
         ("store", &["config", "domain"]),
         ("fleet", loops),
-        ("janitor", loops),
+        ("smtp", &["config"]),
+        ("janitor", &["store", "smtp", "telemetry", "config", "domain"]),
         ("client", loops),
         ("program", &["config", "fleet", "janitor", "store"]),
-        ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program"]),
+        ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp"]),
     ])
 }
 

@@ -8,9 +8,11 @@ mod support;
 
 mod client;
 mod crashes;
+mod ctl;
 mod enqueue;
 mod house;
 mod kill_switch;
+mod mail;
 mod programs;
 mod races;
 mod schema;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
-use authio_actions::egress::{Egress, Request};
+use authio_actions::egress::{Egress, Phases, Request};
 use authio_actions::{config::Config, sign};
 use authio_actions_lab::receiver;
 use authio_actions_lab::stack::{ROOT_KEY, Stack};
@@ -35,12 +35,14 @@ async fn bare(stack: &Stack, action: &str) -> Vec<Duration> {
     let body = json!({"event_id": "evt_bare", "user": {"id": "user_alice"}}).to_string();
     let mut times = Vec::new();
     for _ in 0..CALLS {
+        let mut phases = Phases::default();
         let started = Instant::now();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
-        let target = egress.clear(&stack.endpoint.url("/ok"), deadline).await.expect("a permitted URL");
+        let target = egress.clear(&stack.endpoint.url("/ok"), deadline, &mut phases).await.expect("a permitted URL");
         let signature = sign::header(&[&secret], receiver::now(), body.as_bytes());
         let headers = [(sign::REQUEST_HEADER, signature.as_str()), ("authio-action-id", action)];
-        let answer = egress.post("bare", &target, Request { headers: &headers, body: &body }, deadline).await.expect("an answer");
+        let answer =
+            egress.post("bare", &target, Request { headers: &headers, body: &body }, deadline, &mut phases).await.expect("an answer");
         assert_eq!(answer.http_status, 200);
         times.push(started.elapsed());
     }

@@ -1,0 +1,220 @@
+//! `actionsctl doctor`: every broken set-up that we know of, with its remedy.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::{say, screen};
+use crate::config::Config;
+use crate::egress::{CallError, Egress, Phases};
+use crate::program::ProgramError;
+use crate::smtp::Mailer;
+use crate::store::{Database, health, schema};
+
+/// A name that every resolver answers, and none with an address (RFC 6761).
+const NOBODY: &str = "https://authio-actions-doctor.invalid/";
+/// Signatures are refused when clocks differ by 300 s; long before that something is wrong.
+const MOST_SKEW: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Check database, roles, version, keys, DNS, SMTP, clock and fleet.
+///
+/// One line each; exit status 1 if any fails. A line that only warns is no failure.
+#[derive(Debug, Args)]
+#[command(after_help = "Run it with a worker's configuration on a worker's machine, and so for each program.\n\n\
+    Example:\n  actionsctl --config /etc/authio-actions.toml doctor")]
+pub struct Doctor {
+    /// Print one JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+enum Finding {
+    Ok(String),
+    /// Works, but somebody should look.
+    Warning(String),
+    Failure(String),
+}
+
+use Finding::{Failure, Ok as Well, Warning};
+
+impl Doctor {
+    pub async fn run(self, config: &Config) -> Result<(), ProgramError> {
+        let mut findings: Vec<(&str, Finding)> = Vec::new();
+        match Database::new(&config.database, "actionsctl doctor") {
+            Ok(database) => {
+                self.of_database(&mut findings, config, &database).await;
+                database.close();
+            }
+            Err(error) => findings.push(("database", Failure(error.to_string()))),
+        }
+        findings.push(("smtp", smtp(config).await));
+        let failed = findings.iter().filter(|(_, finding)| matches!(finding, Failure(_))).count();
+        self.print(&findings);
+        if failed == 0 { Ok(()) } else { Err(ProgramError::Failed(format!("{failed} of {} checks failed", findings.len()))) }
+    }
+
+    async fn of_database(&self, findings: &mut Vec<(&str, Finding)>, config: &Config, database: &Database) {
+        let asked = OffsetDateTime::now_utc();
+        let server = match health::server(database).await {
+            Ok(server) => server,
+            Err(error) => {
+                findings.push(("database", Failure(format!("{error}; is database.url right, and may this machine connect?"))));
+                findings.push(("keys", keys(config, None)));
+                findings.push(("dns", dns(config, &[]).await));
+                return;
+            }
+        };
+        let answered = OffsetDateTime::now_utc();
+        findings.push(("database", Well(format!("PostgreSQL {} as {}", server.version, server.login))));
+        findings.push((
+            "notify",
+            match health::hears_itself(database).await {
+                Ok(()) => Well("a notification arrives where we listen".to_owned()),
+                Err(error) => Failure(format!("{error}; database.listen_url must be a direct connection to the same database")),
+            },
+        ));
+        findings.push((
+            "durability",
+            if server.durable {
+                Well("commits wait for the disk".to_owned())
+            } else {
+                Warning("fsync or synchronous_commit is off: a crash may forget decided outcomes".to_owned())
+            },
+        ));
+        findings.push((
+            "roles",
+            match server.roles.as_slice() {
+                [] => {
+                    Failure("this login has none; as the owner: grant actions_worker (or _janitor, _core, _admin, _ops) to it".to_owned())
+                }
+                roles => Well(roles.join(", ")),
+            },
+        ));
+        findings.push((
+            "version",
+            match schema::check(database).await {
+                Ok(()) => Well(format!("schema {}, programs {}", schema::expected_version(), env!("CARGO_PKG_VERSION"))),
+                Err(error) => Failure(error.to_string()),
+            },
+        ));
+        findings.push(("clock", clock(asked, server.clock, answered)));
+        // Of what the login may not read, nothing is said: another program's doctor sees it.
+        let actions = health::actions(database).await.ok();
+        findings.push(("keys", keys(config, actions.as_ref())));
+        findings.push(("dns", dns(config, &actions.map(|actions| actions.endpoints).unwrap_or_default()).await));
+        if let Ok(fleet) = health::fleet(database).await {
+            findings.push(("fleet", fleet_of(&fleet)));
+        }
+    }
+
+    fn print(&self, findings: &[(&str, Finding)]) {
+        let parts = |finding: &Finding| match finding {
+            Well(what) => ("ok", what.clone()),
+            Warning(what) => ("warning", what.clone()),
+            Failure(what) => ("failed", what.clone()),
+        };
+        if self.json {
+            let rows: Vec<String> = findings
+                .iter()
+                .map(|(check, finding)| {
+                    let (result, what) = parts(finding);
+                    json!({"check": check, "result": result, "detail": what}).to_string()
+                })
+                .collect();
+            screen::json_array(&rows);
+            return;
+        }
+        for (check, finding) in findings {
+            let (result, what) = parts(finding);
+            say(format_args!("{}  {check:<10}  {what}", screen::verdict(!matches!(finding, Failure(_)), &format!("{result:<7}"))));
+        }
+    }
+}
+
+fn clock(asked: OffsetDateTime, server: OffsetDateTime, answered: OffsetDateTime) -> Finding {
+    let there_and_back: time::Duration = answered - asked;
+    let here: OffsetDateTime = asked + there_and_back / 2;
+    let skew = time::Duration::abs(server - here);
+    let ms = skew.whole_milliseconds();
+    if skew.unsigned_abs() > MOST_SKEW {
+        Failure(format!("this machine and the database differ by {ms} ms; does NTP run on both?"))
+    } else {
+        Well(format!("differs by {ms} ms from the database's"))
+    }
+}
+
+fn keys(config: &Config, actions: Option<&health::Actions>) -> Finding {
+    let keys = match config.root_keys() {
+        Ok(keys) => keys,
+        Err(error) => return Failure(error.to_string()),
+    };
+    let Some(actions) = actions else { return Well(format!("the newest is {}", keys.newest_id())) };
+    let missing: Vec<&str> = actions.keys.iter().map(String::as_str).filter(|id| keys.derive(id, "", 0).is_none()).collect();
+    if !missing.is_empty() {
+        return Failure(format!("actions are signed under {}; add it to secrets.root_keys", missing.join(", ")));
+    }
+    match actions.unrecorded {
+        0 => Well(format!("the newest is {}; all {} in use are here", keys.newest_id(), actions.keys.len())),
+        some => Warning(format!("{some} new secrets are not recorded yet; a worker does it within a second")),
+    }
+}
+
+/// Asks for the endpoints that are called; without any, whether the resolvers answer at all.
+async fn dns(config: &Config, endpoints: &[String]) -> Finding {
+    let egress = match Egress::new(&config.egress) {
+        Ok(egress) => egress,
+        Err(error) => return Failure(error.to_string()),
+    };
+    let mut forbidden = Vec::new();
+    for url in endpoints {
+        match egress.clear(url, Instant::now() + PATIENCE, &mut Phases::default()).await {
+            Ok(_) => {}
+            Err(CallError::Blocked(why)) => forbidden.push(format!("{url}: {why}")),
+            Err(error) => return Failure(format!("{url}: {error}; see egress.dns_servers")),
+        }
+    }
+    if let Some(first) = forbidden.first() {
+        return Warning(format!("{} endpoints are forbidden, such as {first}", forbidden.len()));
+    }
+    if !endpoints.is_empty() {
+        return Well(format!("{} endpoints resolve", endpoints.len()));
+    }
+    match egress.clear(NOBODY, Instant::now() + PATIENCE, &mut Phases::default()).await {
+        Err(CallError::Network { why, .. }) if why.contains("has no address") || why.contains("answered with a failure") => {
+            Well("the resolvers answer".to_owned())
+        }
+        Ok(_) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
+        Err(CallError::Blocked(_)) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
+        Err(error) => Failure(format!("{error}; see egress.dns_servers")),
+    }
+}
+
+async fn smtp(config: &Config) -> Finding {
+    match Mailer::new(&config.smtp) {
+        Err(error) => Failure(error.to_string()),
+        Ok(None) => Warning("smtp.url is not set: mails wait in the outbox".to_owned()),
+        Ok(Some(mailer)) => match mailer.check().await {
+            Ok(()) => Well("the mail server answers".to_owned()),
+            Err(error) => Failure(format!("{error}; see smtp.url")),
+        },
+    }
+}
+
+fn fleet_of(fleet: &health::Fleet) -> Finding {
+    let health::Fleet { workers, janitor_leads, versions, mails_waiting, past_deadline } = fleet;
+    if *workers == 0 || !janitor_leads {
+        let missing = if *workers == 0 { "no worker runs: start actions-worker" } else { "no janitor leads: start actions-janitor" };
+        return Warning(missing.to_owned());
+    }
+    if versions.len() > 1 {
+        return Warning(format!("programs of several versions run: {}", versions.join(", ")));
+    }
+    if *past_deadline > 0 {
+        return Warning(format!("{past_deadline} invocations are past their deadline: is the fleet too small?"));
+    }
+    Well(format!("{workers} workers, a janitor leads, {mails_waiting} mails wait"))
+}

@@ -1,0 +1,102 @@
+//! The steps of a call, and how long each took.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The steps of a call, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Names to addresses.
+    Dns,
+    /// TCP.
+    Connect,
+    /// The TLS handshake and the certificate.
+    Tls,
+    /// From the request's first byte to the response's.
+    FirstByte,
+    /// The rest of the response.
+    Body,
+}
+
+const ALL: [Phase; 5] = [Phase::Dns, Phase::Connect, Phase::Tls, Phase::FirstByte, Phase::Body];
+
+impl Phase {
+    /// As the history spells it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::FirstByte => "first_byte",
+            Self::Body => "body",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "DNS",
+            Self::Connect => "connect",
+            Self::Tls => "TLS",
+            Self::FirstByte => "waiting for the response",
+            Self::Body => "reading the response",
+        })
+    }
+}
+
+/// How long each phase of one call took. A phase that did not happen has no time: a call
+/// over an idle connection neither connects nor shakes hands.
+#[derive(Debug, Default)]
+pub struct Phases {
+    took: [Option<Duration>; 5],
+    current: Option<(Phase, Instant)>,
+}
+
+impl Phases {
+    /// The current phase ends, and another begins.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.end();
+        self.current = Some((phase, Instant::now()));
+    }
+
+    /// The current phase ends.
+    pub(super) fn end(&mut self) {
+        if let Some((phase, since)) = self.current.take() {
+            *self.took[phase as usize].get_or_insert_default() += since.elapsed();
+        }
+    }
+
+    /// Where the call is, or was when it failed.
+    pub(super) fn current(&self) -> Phase {
+        self.current.map_or(Phase::Dns, |(phase, _)| phase)
+    }
+
+    /// Milliseconds by phase as a JSON object; `None` if nothing was begun.
+    pub fn to_json(&self) -> Option<String> {
+        let members: Vec<String> = ALL
+            .iter()
+            .filter_map(|phase| self.took[*phase as usize].map(|took| format!("\"{}\":{:.3}", phase.name(), took.as_secs_f64() * 1000.0)))
+            .collect();
+        (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_own_time_and_one_that_comes_again_adds_up() {
+        let mut phases = Phases::default();
+        assert_eq!(phases.to_json(), None);
+        for (phase, ms) in [(Phase::Dns, 2), (Phase::Connect, 5), (Phase::Connect, 5), (Phase::FirstByte, 40)] {
+            phases.enter(phase);
+            tokio::time::advance(Duration::from_millis(ms)).await;
+        }
+        assert_eq!(phases.current(), Phase::FirstByte);
+        phases.end();
+        assert_eq!(phases.to_json().unwrap(), r#"{"dns":2.000,"connect":10.000,"first_byte":40.000}"#);
+    }
+}

@@ -1,0 +1,71 @@
+//! Delivers the outbox, beside the ticks: a slow mail server must not hold up a kill-switch.
+//!
+//! A mail is reported as sent after the mail server took it. A janitor that dies in between
+//! leaves it to be sent again, with the same Message-ID; no mail is lost.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+
+use crate::smtp::{Letter, Mailer};
+use crate::store::outbox::{self, Waiting};
+use crate::store::{Database, StoreError};
+
+/// The most mails taken at a time: together they must be sent within the minute they are held.
+const BATCH: i32 = 2;
+
+/// What the ticks tell the delivery.
+#[derive(Default)]
+pub struct Bell {
+    rings: Notify,
+    epoch: watch::Sender<Option<i64>>,
+}
+
+impl Bell {
+    /// Something is due, and this janitor leads.
+    pub fn ring(&self, epoch: i64) {
+        self.epoch.send_replace(Some(epoch));
+        self.rings.notify_one();
+    }
+}
+
+/// Delivers whenever the bell rings, for as long as the janitor lives.
+pub async fn run(database: Database, mailer: Mailer, bell: Arc<Bell>) {
+    loop {
+        bell.rings.notified().await;
+        let Some(epoch) = *bell.epoch.borrow() else { continue };
+        if let Err(error) = deliver(&database, &mailer, epoch).await {
+            tracing::warn!(%error, "mails wait; the next tick rings again");
+        }
+    }
+}
+
+async fn deliver(database: &Database, mailer: &Mailer, epoch: i64) -> Result<(), StoreError> {
+    loop {
+        let due = outbox::take(database, epoch, BATCH).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        for mail in due {
+            send(database, mailer, &mail).await?;
+        }
+    }
+}
+
+async fn send(database: &Database, mailer: &Mailer, mail: &Waiting) -> Result<(), StoreError> {
+    let Waiting { id, action_id, attempts, .. } = mail;
+    let message_id = format!("<{}.{id}.{action_id}@actions.authio>", mail.created_unix);
+    let letter = Letter { message_id: &message_id, to: &mail.recipient, subject: &mail.subject, text: &mail.text, html: &mail.html };
+    match mailer.send(&letter).await {
+        Ok(()) => {
+            tracing::info!(mail = id, action = action_id, attempts, "mail sent");
+            outbox::sent(database, *id).await
+        }
+        // Also what is refused for good is tried again: a person may mend the mailbox or the
+        // configuration, and a kill must not go unsaid.
+        Err(error) => {
+            tracing::warn!(mail = id, action = action_id, attempts, %error, "mail not sent; it is tried again");
+            outbox::failed(database, *id).await
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What control planes and operators ask of the SQL interface. Rows come as the JSON text
+//! that PostgreSQL wrote, so that no number changes on its way to a screen.
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryScalar;
+use sqlx::{Postgres, Row};
+
+use super::{Database, StoreError};
+
+/// A new action.
+pub const CREATE: &str = "-- create action: bind an endpoint to a trigger
+select row_to_json(a)::text from actions.create_action($1, $2, $3, $4, $5, $6, $7, $8, $9) as a";
+/// Changes of its configuration.
+pub const UPDATE: &str = "-- update action: another version of its configuration
+select row_to_json(a)::text from actions.update_action($1, $2::json, $3) as a";
+/// On or off.
+pub const SET_ENABLED: &str = "-- set enabled: on or off
+select row_to_json(a)::text from actions.set_enabled($1, $2, $3) as a";
+/// After a kill.
+pub const REENABLE: &str = "-- reenable action: take back a kill
+select row_to_json(a)::text from actions.reenable_action($1, $2) as a";
+/// For good.
+pub const DELETE: &str = "-- delete action: for good
+select row_to_json(a)::text from actions.delete_action($1, $2) as a";
+/// A new secret.
+pub const ROTATE_SECRET: &str = "-- rotate secret: the previous one counts until the overlap ends
+select row_to_json(a)::text from actions.rotate_secret($1, $2, $3 * interval '1 second') as a";
+/// The end of an overlap.
+pub const FINISH_ROTATION: &str = "-- finish rotation: the previous secret counts no more
+select row_to_json(a)::text from actions.finish_rotation($1, $2) as a";
+/// One action, as it is.
+pub const SHOW: &str = "-- show action: as it is
+select row_to_json(a)::text from actions.actions as a where a.action_id = $1";
+/// Actions by project.
+pub const LIST: &str = "-- list actions: all, or a project's
+select row_to_json(a)::text from actions.actions as a
+where $1::text is null or a.project_id = $1
+order by a.project_id, a.trigger, a.created_at";
+/// What a holder of root keys found.
+pub const RECORD_SECRET: &str = "-- record secret: its key and fingerprint, if nobody has yet
+select actions.record_secret($1, $2, $3, $4)";
+/// A made-up event.
+pub const SEND_TEST: &str = "-- send test event: on the real path
+select invocation_id, wait_ms from actions.send_test_event($1)";
+/// What became of an invocation.
+pub const OUTCOME: &str = "-- outcome: what became of an invocation
+select outcome::text from actions.result($1)";
+/// Invocations, newest first.
+pub const INVOCATIONS: &str = "-- invocations: the newest
+select row_to_json(i)::text from actions.recent_invocations as i
+where ($1::text is null or i.action_id = $1) and ($2::text is null or i.project_id = $2) and ($3::text is null or i.status = $3)
+order by i.invocation_id desc
+limit $4";
+/// One invocation.
+pub const INVOCATION: &str = "-- invocation: one
+select row_to_json(i)::text from actions.recent_invocations as i where i.invocation_id = $1";
+/// What finished lately, oldest first.
+pub const FINISHED: &str = "-- finished: what ended lately
+select row_to_json(i)::text from actions.recent_invocations as i
+where i.finished_at >= clock_timestamp() - $1 * interval '1 millisecond' and ($2::text is null or i.action_id = $2)
+order by i.finished_at
+limit 5000";
+
+type Rows<'a> = QueryScalar<'a, Postgres, String, PgArguments>;
+
+async fn one(database: &Database, query: Rows<'_>) -> Result<String, StoreError> {
+    database.run(async |connection| query.fetch_one(connection).await).await
+}
+
+async fn many(database: &Database, query: Rows<'_>) -> Result<Vec<String>, StoreError> {
+    database.run(async |connection| query.fetch_all(connection).await).await
+}
+
+/// What a new action is made of.
+#[derive(Debug)]
+pub struct NewAction<'a> {
+    pub project_id: &'a str,
+    pub trigger: &'a str,
+    pub endpoint_url: &'a str,
+    pub name: &'a str,
+    pub timeout_ms: i32,
+    pub fail_mode: &'a str,
+    pub on_killed: &'a str,
+    pub require_response_signature: bool,
+}
+
+/// Makes an action; its row.
+pub async fn create(database: &Database, new: &NewAction<'_>, actor: &str) -> Result<String, StoreError> {
+    let query = sqlx::query_scalar(CREATE)
+        .bind(new.project_id)
+        .bind(new.trigger)
+        .bind(new.endpoint_url)
+        .bind(new.name)
+        .bind(new.timeout_ms)
+        .bind(new.fail_mode)
+        .bind(new.on_killed)
+        .bind(new.require_response_signature)
+        .bind(actor);
+    one(database, query).await
+}
+
+/// Changes an action; `changes` is a JSON object. Its row.
+pub async fn update(database: &Database, action: &str, changes: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(UPDATE).bind(action).bind(changes).bind(actor)).await
+}
+
+/// Switches an action on or off; its row.
+pub async fn set_enabled(database: &Database, action: &str, enabled: bool, actor: &str) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(SET_ENABLED).bind(action).bind(enabled).bind(actor)).await
+}
+
+/// Takes back a kill; the action's row.
+pub async fn reenable(database: &Database, action: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(REENABLE).bind(action).bind(actor)).await
+}
+
+/// Deletes an action for good; its row a last time.
+pub async fn delete(database: &Database, action: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(DELETE).bind(action).bind(actor)).await
+}
+
+/// Gives an action a new secret; its row.
+pub async fn rotate_secret(database: &Database, action: &str, actor: &str, overlap_s: i32) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(ROTATE_SECRET).bind(action).bind(actor).bind(overlap_s)).await
+}
+
+/// Ends a rotation's overlap; the action's row.
+pub async fn finish_rotation(database: &Database, action: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(FINISH_ROTATION).bind(action).bind(actor)).await
+}
+
+/// One action's row, if there is such an action.
+pub async fn show(database: &Database, action: &str) -> Result<Option<String>, StoreError> {
+    Ok(many(database, sqlx::query_scalar(SHOW).bind(action)).await?.pop())
+}
+
+/// Every action's row, or those of a project.
+pub async fn list(database: &Database, project: Option<&str>) -> Result<Vec<String>, StoreError> {
+    many(database, sqlx::query_scalar(LIST).bind(project)).await
+}
+
+/// Records which root key derives a secret, unless that is known; the key that counts.
+pub async fn record_secret(database: &Database, action: &str, version: i32, key_id: &str, sha256: &str) -> Result<String, StoreError> {
+    one(database, sqlx::query_scalar(RECORD_SECRET).bind(action).bind(version).bind(key_id).bind(sha256)).await
+}
+
+/// Sends a made-up event: the invocation's id, and for how many milliseconds to wait.
+pub async fn send_test(database: &Database, action: &str) -> Result<(String, i32), StoreError> {
+    let row = database.run(async |connection| sqlx::query(SEND_TEST).bind(action).fetch_one(connection).await).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// The outcome of an invocation as JSON text, once there is one.
+pub async fn outcome(database: &Database, invocation: &str) -> Result<Option<String>, StoreError> {
+    database.run(async |connection| sqlx::query_scalar(OUTCOME).bind(invocation).fetch_one(connection).await).await
+}
+
+/// Which invocations to list.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    pub action: Option<&'a str>,
+    pub project: Option<&'a str>,
+    pub status: Option<&'a str>,
+    pub most: i32,
+}
+
+/// The newest invocations.
+pub async fn invocations(database: &Database, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+    let query = sqlx::query_scalar(INVOCATIONS).bind(wanted.action).bind(wanted.project).bind(wanted.status).bind(wanted.most);
+    many(database, query).await
+}
+
+/// One invocation, if it is within the retention.
+pub async fn invocation(database: &Database, id: &str) -> Result<Option<String>, StoreError> {
+    Ok(many(database, sqlx::query_scalar(INVOCATION).bind(id)).await?.pop())
+}
+
+/// What finished in the last milliseconds, oldest first.
+pub async fn finished(database: &Database, within_ms: f64, action: Option<&str>) -> Result<Vec<String>, StoreError> {
+    many(database, sqlx::query_scalar(FINISHED).bind(within_ms).bind(action)).await
+}

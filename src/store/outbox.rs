@@ -1,0 +1,77 @@
+//! Mail that waits to be sent. Whoever takes one holds it for a minute; what is not reported
+//! as sent by then is taken again.
+
+use sqlx::Row;
+
+use super::{Database, StoreError};
+
+/// Due mails, the oldest first, for the leading janitor alone.
+pub const TAKE_MAILS: &str = "-- take mails: due ones, held for a minute
+with due as materialized (
+  select m.id
+  from actions_private.mail_outbox as m
+  where m.sent_at is null and m.next_attempt_at <= clock_timestamp() and actions_private.leads($1)
+  order by m.next_attempt_at
+  limit $2
+  for update skip locked
+)
+update actions_private.mail_outbox as m
+set attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + interval '1 minute'
+from due
+where m.id = due.id
+returning m.id, m.action_id, m.recipient, m.subject, m.text_body, m.html_body, m.attempts, extract(epoch from m.created_at)::bigint as created_unix";
+
+/// It is on its way.
+pub const MAIL_SENT: &str = "-- mail sent: the mail server took it
+update actions_private.mail_outbox set sent_at = clock_timestamp() where id = $1 and sent_at is null";
+
+/// Try again, after 5 s, 10 s, 20 s … 10 minutes.
+pub const MAIL_FAILED: &str = "-- mail failed: try again after twice the time, 10 minutes at most
+update actions_private.mail_outbox
+set next_attempt_at = clock_timestamp() + least(5 * 2 ^ least(attempts - 1, 10), 600) * interval '1 second'
+where id = $1 and sent_at is null";
+
+/// A mail to be sent.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    pub id: i64,
+    pub action_id: String,
+    pub recipient: String,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+    /// This one included.
+    pub attempts: i32,
+    /// Seconds since 1970; part of its Message-ID.
+    pub created_unix: i64,
+}
+
+/// Takes due mails; none if the lead is lost.
+pub async fn take(database: &Database, epoch: i64, most: i32) -> Result<Vec<Waiting>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(TAKE_MAILS).bind(epoch).bind(most).fetch_all(connection).await).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                id: row.try_get("id")?,
+                action_id: row.try_get("action_id")?,
+                recipient: row.try_get("recipient")?,
+                subject: row.try_get("subject")?,
+                text: row.try_get("text_body")?,
+                html: row.try_get("html_body")?,
+                attempts: row.try_get("attempts")?,
+                created_unix: row.try_get("created_unix")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
+}
+
+/// Reports a mail as sent.
+pub async fn sent(database: &Database, id: i64) -> Result<(), StoreError> {
+    database.run(async |connection| sqlx::query(MAIL_SENT).bind(id).execute(connection).await).await.map(|_| ())
+}
+
+/// Reports an attempt that failed; the mail becomes due again after a while.
+pub async fn failed(database: &Database, id: i64) -> Result<(), StoreError> {
+    database.run(async |connection| sqlx::query(MAIL_FAILED).bind(id).execute(connection).await).await.map(|_| ())
+}
