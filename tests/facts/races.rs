@@ -95,8 +95,10 @@ async fn abandon_and_result_race_to_one_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_never_send_the_same_event_twice() {
-    let stack = answering(Reply::json("{}")).await;
-    let _workers = [stack.worker(&[]).await, stack.worker(&[]).await];
+    let (stack, gate) = gated().await;
+    // Each holds half of them, so both must take part.
+    let half = [("ACTIONS_WORKER__MAX_IN_FLIGHT", "200")];
+    let _workers = [stack.worker(&half).await, stack.worker(&half).await];
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let requests: Vec<String> = (0..100).map(|_| r#"{"project_id":"p","trigger":"pre_register","event":{}}"#.to_owned()).collect();
@@ -114,7 +116,9 @@ async fn two_workers_never_send_the_same_event_twice() {
     for sender in senders {
         sender.await.unwrap();
     }
-    until(&stack.ops, "all are decided", "select count(*) = 400 from actions.recent_invocations where status = 'ok'").await;
+    stack.endpoint.received(400).await;
+    gate.add_permits(400);
+    until(&stack.ops, "all are decided", "select count(*) = 400 from actions.recent_invocations where status = 'rejected'").await;
     let mut sent: Vec<String> = stack.endpoint.requests().iter().map(|request| request.header("authio-event-id").to_owned()).collect();
     assert_eq!(sent.len(), 400);
     sent.sort();
