@@ -15,7 +15,7 @@ use crate::store::control::{self, NewAction};
 use crate::store::{Database, StoreError, schema};
 
 /// How often a test event is asked for.
-const ASK_EVERY: Duration = Duration::from_millis(25);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(25);
 
 /// Make, look at and change actions.
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! SQL interface.
 
 mod action;
+mod bench;
 mod check_url;
 mod doctor;
 mod invocations;
@@ -47,6 +48,8 @@ enum Command {
     Action(action::Action),
     /// Look at what was sent, and what became of it.
     Invocations(invocations::Invocations),
+    /// Measure the fleet with test events for one action.
+    Bench(bench::Bench),
     /// Send a signed event to any URL, localhost too, and print what would be applied.
     Try(try_url::Try),
     /// Say what the fleet would say to a URL.
@@ -65,6 +68,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Doctor(command) => command.run(&config).await,
         Command::Action(command) => command.run(&config).await,
         Command::Invocations(command) => command.run(&config).await,
+        Command::Bench(command) => command.run(&config).await,
         Command::Try(command) => command.run(&config).await,
         Command::CheckUrl(command) => command.run(&config).await,
         Command::Sign(command) => command.run(),

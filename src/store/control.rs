@@ -54,6 +54,12 @@ limit $4";
 /// One invocation.
 pub const INVOCATION: &str = "-- invocation: one
 select row_to_json(i)::text from actions.recent_invocations as i where i.invocation_id = $1";
+/// How long an invocation took, once it is decided.
+pub const MEASURED: &str = "-- measured: how long an invocation took
+select json_build_object('status', i.status, 'duration_ms', i.duration_ms,
+  'whole_ms', extract(epoch from i.finished_at - i.enqueued_at) * 1000)::text
+from actions.recent_invocations as i
+where i.invocation_id = $1 and i.finished_at is not null";
 /// What finished lately, oldest first.
 pub const FINISHED: &str = "-- finished: what ended lately
 select row_to_json(i)::text from actions.recent_invocations as i
@@ -173,6 +179,11 @@ pub async fn invocations(database: &Database, wanted: &Wanted<'_>) -> Result<Vec
 /// One invocation, if it is within the retention.
 pub async fn invocation(database: &Database, id: &str) -> Result<Option<String>, StoreError> {
     Ok(many(database, sqlx::query_scalar(INVOCATION).bind(id)).await?.pop())
+}
+
+/// How long an invocation took, once it is decided.
+pub async fn measured(database: &Database, id: &str) -> Result<Option<String>, StoreError> {
+    Ok(many(database, sqlx::query_scalar(MEASURED).bind(id)).await?.pop())
 }
 
 /// What finished in the last milliseconds, oldest first.

@@ -120,6 +120,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_ops", health::FLEET),
     ("actions_ops", control::INVOCATIONS),
     ("actions_ops", control::INVOCATION),
+    ("actions_ops", control::MEASURED),
     ("actions_ops", control::FINISHED),
     ("actions_janitor", duties::TAKE_LEAD),
     ("actions_janitor", outbox::TAKE_MAILS),

@@ -129,7 +129,11 @@ async fn a_test_event_tells_what_became_of_it_and_invocations_are_listed_and_sho
     assert_eq!(operator.json(&["invocations", "show", id]).await["status"], "rejected");
     assert_eq!(operator.json(&["invocations", "list", "--action", &good]).await.as_array().unwrap().len(), 1);
     assert_eq!(operator.json(&["invocations", "list", "-n", "1"]).await[0]["status"], "http_error");
-    let table = text(&operator.run(&["invocations", "list"]).await);
+    let measured = operator.json(&["bench", &good, "--events", "12", "--at-once", "3"]).await;
+    assert_eq!((&measured["events"], &measured["answered"]), (&12.into(), &12.into()));
+    assert!(measured["whole"]["p50_ms"].as_f64() >= measured["call"]["p50_ms"].as_f64() && measured["call"]["p50_ms"].as_f64() > Some(0.0));
+    assert_eq!(operator.run(&["bench", &bad, "--events", "1"]).await.status.code(), Some(1));
+    let table = text(&operator.run(&["invocations", "list", "-n", "2"]).await);
     assert!(table.lines().count() == 3 && table.lines().all(|line| line.chars().count() <= 80), "{table}");
     assert_eq!(operator.run(&["invocations", "show", "inv_1"]).await.status.code(), Some(2));
 }

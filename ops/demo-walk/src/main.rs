@@ -11,6 +11,8 @@ mod walk;
 
 use std::path::PathBuf;
 
+use authio_actions_lab::certificate::Authority;
+use authio_actions_lab::mail_server::MailServer;
 use authio_actions_lab::stack::Stack;
 
 use screen::Screen;
@@ -18,6 +20,7 @@ use screen::Screen;
 /// The kill-switch looks often, so that nobody waits for it here.
 const JANITOR: &[(&str, &str)] = &[
     ("ACTIONS_KILL_SWITCH__TICK_MS", "200"),
+    ("ACTIONS_SMTP__FROM", "Authio <no-reply@authio.example>"),
     ("ACTIONS_DASHBOARD__URL", "https://dashboard.authio.example"),
     ("ACTIONS_LOG__FILTER", "info"),
 ];
@@ -32,12 +35,14 @@ async fn main() {
     let programs = std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from)).expect("the directory of the binaries");
     let stack = Stack::start(&programs, endpoint::answer).await;
     let mut workers = [stack.worker(WORKER).await, stack.worker(WORKER).await];
-    let mut janitor = stack.janitor(JANITOR).await;
+    let mail_server = MailServer::start(&Authority::default()).await;
+    let mail_url = mail_server.url(false);
+    let mut janitor = stack.janitor(&[JANITOR, &[("ACTIONS_SMTP__URL", &mail_url)]].concat()).await;
     screen.fact("PostgreSQL", "private, empty, migrated; removed at the end");
     screen.fact("fleet", "2 workers and a janitor, real processes");
     screen.fact("endpoint", &format!("{} (TLS, certificate made just now)", stack.endpoint.url("/")));
 
-    walk::run(&stack, &screen).await;
+    walk::run(&stack, &screen, &mail_server).await;
     measure::run(&stack, &screen).await;
 
     if keep {

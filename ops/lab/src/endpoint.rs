@@ -109,19 +109,32 @@ impl Endpoint {
     where
         F: Future<Output = Reply> + Send + 'static,
     {
+        Self::named(authority, &[HOST], handler).await
+    }
+
+    /// Serves under a certificate for names of your choice.
+    pub async fn named<F>(authority: &Authority, names: &[&str], handler: impl Fn(Received) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let handler: Arc<Handler> = Arc::new(move |request| Box::pin(handler(request)));
         let requests = Arc::new(watch::Sender::new(Vec::new()));
         let connections: Arc<AtomicUsize> = Arc::default();
-        let acceptor = TlsAcceptor::from(authority.server(&[HOST]));
+        let acceptor = TlsAcceptor::from(authority.server(names));
         let task = tokio::spawn(accept(listener, acceptor, handler, Arc::clone(&requests), Arc::clone(&connections)));
         Self { address, requests, connections, task }
     }
 
     /// The URL of a path on this endpoint.
     pub fn url(&self, path: &str) -> String {
-        format!("https://{HOST}:{}{path}", self.address.port())
+        self.url_of(HOST, path)
+    }
+
+    /// The same under another name.
+    pub fn url_of(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.address.port())
     }
 
     /// Everything received so far.

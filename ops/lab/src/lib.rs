@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod database;
 pub mod endpoint;
 pub mod mail_server;
+pub mod name_server;
 pub mod process;
 pub mod receiver;
 pub mod stack;

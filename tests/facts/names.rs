@@ -1,0 +1,138 @@
+//! What DNS answers, and what is dialled: counted at a real DNS server and a real endpoint.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use authio_actions_lab::certificate::Authority;
+use authio_actions_lab::endpoint::{Endpoint, Reply};
+use authio_actions_lab::name_server::{Answer, NameServer, Question};
+use authio_actions_lab::process::Program;
+use authio_actions_lab::stack::Stack;
+use sqlx::Row;
+
+use crate::support::{answering, enqueue, until};
+
+const HERE: [u8; 4] = [127, 0, 0, 1];
+const INSIDE: [u8; 4] = [10, 0, 0, 7];
+
+fn addresses(all: &[[u8; 4]]) -> Vec<IpAddr> {
+    all.iter().map(|address| IpAddr::from(*address)).collect()
+}
+
+struct Site {
+    stack: Stack,
+    names: NameServer,
+    endpoint: Endpoint,
+    _worker: Program,
+}
+
+/// A stack whose worker asks a DNS server of our own, and may call loopback but nothing inside.
+async fn site(hosts: &[&str], answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Site {
+    let names = NameServer::start(answer).await;
+    let authority = Authority::default();
+    let roots = std::env::temp_dir().join(format!("authio-actions-names-{}.pem", uuid::Uuid::new_v4().simple()));
+    std::fs::write(&roots, &authority.pem).unwrap();
+    let stack = answering(Reply::json("{}")).await;
+    let endpoint = Endpoint::named(&authority, hosts, |_| std::future::ready(Reply::json("{}").and_header("connection", "close"))).await;
+    let worker = stack
+        .worker(&[
+            ("ACTIONS_EGRESS__RESOLVE", "{}"),
+            ("ACTIONS_EGRESS__DNS_SERVERS", &names.setting()),
+            ("ACTIONS_EGRESS__EXTRA_CA_FILE", roots.to_str().unwrap()),
+        ])
+        .await;
+    for host in hosts {
+        stack.project(host).await;
+        stack.action(host, "pre_register", &endpoint.url_of(host, "/"), "timeout_ms => 2000").await;
+    }
+    std::fs::remove_file(roots).unwrap();
+    Site { stack, names, endpoint, _worker: worker }
+}
+
+impl Site {
+    /// One event for a host's action: status and error.
+    async fn called(&self, host: &str) -> (String, String) {
+        let id = enqueue(&self.stack.core, host, "pre_register", "{}").await.id().to_owned();
+        until(
+            &self.stack.ops,
+            "ended",
+            &format!("select finished_at is not null from actions.recent_invocations where invocation_id = '{id}'"),
+        )
+        .await;
+        let row = sqlx::query("select status, coalesce(error, '') from actions.recent_invocations where invocation_id = $1")
+            .bind(&id)
+            .fetch_one(&self.stack.ops)
+            .await
+            .unwrap();
+        (row.get(0), row.get(1))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moves_inside_between_two_calls_is_dialled_once() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let site = site(&["moving.test"], move |question| match (question.is_v6, counter.load(Ordering::SeqCst)) {
+        (true, _) => Answer::Addresses(Vec::new(), 0),
+        (false, 0) => Answer::Addresses(addresses(&[HERE]), 0),
+        (false, _) => Answer::Addresses(addresses(&[INSIDE]), 0),
+    })
+    .await;
+    assert_eq!(site.called("moving.test").await.0, "ok");
+    asked.store(1, Ordering::SeqCst);
+    let (status, error) = site.called("moving.test").await;
+    assert_eq!(status, "ssrf_blocked", "{error}");
+    assert!(!error.contains("10.0.0.7"), "a customer is not told our addresses: {error}");
+    assert_eq!((site.endpoint.requests().len(), site.endpoint.connections()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_forbidden_address_refuses_the_call_wherever_it_stands() {
+    let hosts = ["first.test", "last.test", "six.test", "alias.test", "hidden.test"];
+    let site = site(&hosts, |question| {
+        let inside_v6: IpAddr = "fd00::7".parse().unwrap();
+        let hidden_v4: IpAddr = "64:ff9b::a00:7".parse().unwrap();
+        match question.name.as_str() {
+            "first.test" => Answer::Addresses(addresses(&[INSIDE, HERE]), 60),
+            "last.test" => Answer::Addresses(addresses(&[HERE, HERE, HERE, INSIDE]), 60),
+            "six.test" => Answer::Addresses([addresses(&[HERE]), vec![inside_v6]].concat(), 60),
+            "alias.test" => Answer::Alias("db.internal.test", addresses(&[INSIDE])),
+            "hidden.test" => Answer::Addresses([addresses(&[HERE]), vec![hidden_v4]].concat(), 60),
+            _ => Answer::Nobody,
+        }
+    })
+    .await;
+    for host in hosts {
+        let (status, error) = site.called(host).await;
+        assert_eq!(status, "ssrf_blocked", "{host}: {error}");
+    }
+    assert_eq!(site.endpoint.connections(), 0, "nothing was dialled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_do_not_resolve_fail_as_the_endpoints_fault_inside_the_budget() {
+    let hosts = ["nobody.test", "failure.test", "empty.test", "silent.test", "good.test"];
+    let site = site(&hosts, |question| match question.name.as_str() {
+        "nobody.test" => Answer::Nobody,
+        "failure.test" => Answer::Failure,
+        "silent.test" => Answer::Silence,
+        "good.test" => Answer::Addresses(addresses(&[HERE]), 0),
+        _ => Answer::Addresses(Vec::new(), 0),
+    })
+    .await;
+    for host in ["nobody.test", "failure.test", "empty.test"] {
+        let (status, error) = site.called(host).await;
+        assert_eq!(status, "network_error", "{host}: {error}");
+        assert!(error.starts_with("DNS: ") && error.contains(host), "{error}");
+    }
+    let (status, error) = site.called("silent.test").await;
+    assert!(status == "timeout" || status == "network_error", "{status}: {error}");
+    assert!(error.contains("DNS"), "{error}");
+    for _ in 0..2 {
+        assert_eq!(site.called("good.test").await.0, "ok");
+    }
+    let asked = site.names.asked();
+    assert!(asked.iter().filter(|question| question.name == "good.test" && !question.is_v6).count() >= 2, "no time to live, no cache");
+    assert!(asked.iter().all(|question| hosts.contains(&question.name.as_str())), "no search list: {asked:?}");
+}
