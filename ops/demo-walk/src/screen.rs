@@ -80,7 +80,8 @@ impl Screen {
     }
 }
 
-/// Breaks at spaces, else after commas, and inside of words that are longer than a line.
+/// Breaks at spaces, else after commas, and inside of words that are longer than a line; never
+/// inside of a link, which people copy.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let indent: String = text.chars().take_while(|c| *c == ' ').collect();
     let mut lines = Vec::new();
@@ -91,7 +92,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
             lines.push(std::mem::take(&mut line));
         }
         line.push_str(if line.is_empty() { &indent } else { " " });
-        while line.chars().count() + word.chars().count() > width {
+        while !word.contains("://") && line.chars().count() + word.chars().count() > width {
             let room = width.saturating_sub(line.chars().count()).max(1);
             let comma = word.chars().take(room).collect::<Vec<_>>().iter().rposition(|c| *c == ',');
             let room = comma.map_or(room, |at| at + 1);
