@@ -189,7 +189,7 @@ impl Action {
                 break outcome;
             }
             if Instant::now() > last {
-                return Err(ProgramError::Failed(format!("{invocation} has no result in time; does a worker run? See: actionsctl doctor")));
+                return Err(late(&invocation));
             }
             tokio::time::sleep(ASK_EVERY).await;
         };
@@ -332,6 +332,11 @@ fn confirm(what: &str) -> Result<(), ProgramError> {
         return Ok(());
     }
     Err(ProgramError::Failed("nothing was changed".to_owned()))
+}
+
+/// A test event that nobody answered.
+pub(super) fn late(invocation: &str) -> ProgramError {
+    ProgramError::Failed(format!("{invocation} has no result in time; does a worker run? See: actionsctl doctor"))
 }
 
 pub(super) fn parsed(row: &str) -> Result<Value, ProgramError> {

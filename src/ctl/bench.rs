@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::action::{ASK_EVERY, parsed};
+use super::action::{ASK_EVERY, late, parsed};
 use super::{say, screen};
 use crate::config::Config;
 use crate::program::ProgramError;
@@ -103,7 +103,7 @@ async fn one(database: Database, id: String) -> Result<Value, ProgramError> {
             return parsed(&row);
         }
         if Instant::now() > last {
-            return Err(ProgramError::Failed(format!("{invocation} has no result in time; does a worker run? See: actionsctl doctor")));
+            return Err(late(&invocation));
         }
         tokio::time::sleep(ASK_EVERY).await;
     }

@@ -24,11 +24,11 @@ pub struct Findings(Vec<Finding>);
 
 impl Findings {
     pub fn at_least(&mut self, what: impl Into<String>, found: f64, wanted: f64, unit: &'static str) {
-        self.add(Finding { what: what.into(), found, unit, bound: "at least", wanted, holds: found >= wanted });
+        self.add(Finding { what: what.into(), found, unit, bound: "at least", wanted, holds: found.is_finite() && found >= wanted });
     }
 
     pub fn at_most(&mut self, what: impl Into<String>, found: f64, wanted: f64, unit: &'static str) {
-        self.add(Finding { what: what.into(), found, unit, bound: "at most", wanted, holds: found <= wanted });
+        self.add(Finding { what: what.into(), found, unit, bound: "at most", wanted, holds: found.is_finite() && found <= wanted });
     }
 
     fn add(&mut self, finding: Finding) {

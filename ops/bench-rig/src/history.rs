@@ -30,6 +30,7 @@ pub async fn run(rows: u64, lasting: Duration, repetitions: usize, results: &Pat
     let mut programs = [empty.janitor().await, empty.worker(&[]).await];
     let mut others = [full.janitor().await, full.worker(&[]).await];
     let mut rates = [Vec::new(), Vec::new()];
+    let mut errors = 0;
     for (n, stand) in [&empty, &full].into_iter().cycle().take(2 * repetitions).enumerate() {
         let fleet = Arc::new(Fleet::connect(&stand.database.url("core")).await);
         steady(&fleet, Load::Closed(64), lasting / 5).await;
@@ -37,9 +38,11 @@ pub async fn run(rows: u64, lasting: Duration, repetitions: usize, results: &Pat
         let name = if n % 2 == 0 { "empty history" } else { "long history" };
         line(&format!("{name:<14}{:>8.0} /s  p99 {:>6.2} ms  {} errors", measured.rate(), measured.ms(0.99), measured.errors));
         rates[n % 2].push(measured.rate());
+        errors += measured.errors;
     }
     let mut findings = Findings::default();
     findings.at_least("rate with a long history over without", median(&rates[1]) / median(&rates[0]), 0.95, "x");
+    findings.at_most("errors", errors as f64, 0.0, "");
     findings.save(results, "history");
     empty.end(&mut programs).await;
     full.end(&mut others).await;

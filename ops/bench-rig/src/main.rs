@@ -116,7 +116,7 @@ async fn main() {
 
 fn plan(arguments: &Arguments) -> compare::Plan {
     let (mut loads, seconds, repetitions) = if arguments.quick {
-        (vec![Load::Closed(1), Load::Closed(64), Load::Open(1000)], 2, 1)
+        (vec![Load::Closed(1), Load::Closed(64), Load::Open(1000)], 1, 1)
     } else {
         (vec![Load::Closed(1), Load::Closed(64), Load::Closed(512), Load::Open(100), Load::Open(1000), Load::Open(5000)], 10, 3)
     };

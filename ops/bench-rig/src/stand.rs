@@ -33,7 +33,7 @@ impl Stand {
             std::env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from)).expect("the directory of the binaries");
         let database = Database::create(&programs.join("actionsctl")).await;
         let endpoint = Endpoint::start().await;
-        let authority_file = std::env::temp_dir().join(format!("authio-actions-bench-{}.pem", std::process::id()));
+        let authority_file = std::env::temp_dir().join(format!("authio-actions-bench-{}-{}.pem", std::process::id(), endpoint.port));
         std::fs::write(&authority_file, &endpoint.authority).expect("a writable directory for temporary files");
         let stand =
             Self { owner: database.owner().await, admin: database.login("admin").await, database, endpoint, programs, authority_file };
