@@ -12,6 +12,7 @@ mod findings;
 mod history;
 mod idle;
 mod load;
+mod log;
 mod report;
 mod scale;
 mod soak;
@@ -97,6 +98,9 @@ async fn main() {
     let Arguments { results, repetitions, seconds, .. } = &arguments;
     let lasting = |or: u64| Duration::from_secs(seconds.unwrap_or(or));
     let repetitions = |or: usize| repetitions.unwrap_or(or);
+    if !matches!(arguments.command, Some(Command::Endpoint | Command::Caller)) {
+        log::settle().await;
+    }
     match arguments.command {
         None => compare::run(&plan(&arguments), results).await,
         Some(Command::Cliff) => cliff::run(lasting(10), repetitions(3), results).await,

@@ -9,6 +9,7 @@ use apalis::layers::WorkerBuilderExt as _;
 use apalis::prelude::{BoxDynError, TaskBuilder, TaskSink, WorkerBuilder, WorkerContext};
 use apalis_postgres::{Config, PgPool, PostgresStorage};
 use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
 
 use crate::load::Way;
 
@@ -41,7 +42,13 @@ impl Apalis {
         let backend = PostgresStorage::new(&pool).with_config(config);
         let worker = WorkerBuilder::new("bench").backend(backend.clone().with_pubsub()).concurrency(64).build(nothing);
         let worker = tokio::spawn(async move { worker.run().await.expect("apalis works") });
-        Self { backend, next: AtomicU64::new(0), worker }
+        let this = Self { backend, next: AtomicU64::new(0), worker };
+        // What is pushed before its worker listens is found seconds later: not what is measured.
+        let until = Instant::now() + Duration::from_secs(20);
+        while !matches!(tokio::time::timeout(Duration::from_millis(100), this.call()).await, Ok(Ok(()))) {
+            assert!(Instant::now() < until, "apalis does not begin to work");
+        }
+        this
     }
 }
 
