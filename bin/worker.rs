@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     program::run("actions-worker", async || {
         let config = program::load(arguments.config.as_deref())?;
         telemetry::init(&config)?;
+        program::raise_open_files(config.worker.max_in_flight);
         let metrics = Arc::new(Metrics::default());
         let worker = Worker::prepare(config.clone(), Arc::clone(&metrics)).await?;
         telemetry::endpoint::serve(&config.metrics, metrics).await?;

@@ -47,6 +47,7 @@ create table actions_private.actions (
   secret_version              integer     not null default 1,
   secret_key_id               text,
   secret_sha256               text,
+  secret_seen_at              timestamptz,
   previous_secret_version     integer,
   previous_secret_key_id      text,
   previous_secret_until       timestamptz,
@@ -68,9 +69,15 @@ comment on column actions_private.actions.secret_key_id is
 comment on column actions_private.actions.secret_sha256 is
   'Fingerprint of the secret, lower-case hex. The secret itself is derived from a root key and is nowhere in this database.';
 
+comment on column actions_private.actions.secret_seen_at is
+  'When an answer signed with the current secret last arrived, to the minute: proof that the endpoint has it. From then on requests carry its signature alone, also within an overlap.';
+
 create unique index one_enabled_action_per_trigger
   on actions_private.actions (project_id, trigger)
   where enabled and deleted_at is null;
+
+-- Asked every few seconds by the leading janitor: which overlaps of a rotation have ended.
+create index ends_of_overlaps on actions_private.actions (previous_secret_until) where previous_secret_until is not null;
 
 create table actions_private.action_versions (
   action_id                  text        collate "C" not null references actions_private.actions deferrable initially deferred,
@@ -81,15 +88,20 @@ create table actions_private.action_versions (
   fail_mode                  text        not null,
   on_killed                  text        not null,
   require_response_signature boolean     not null,
+  check_every_s              integer     not null default 0,
   created_at                 timestamptz not null default now(),
   created_by                 text,
   primary key (action_id, version),
   constraint timeout_is_100_to_5000_ms check (timeout_ms between 100 and 5000),
   constraint fail_mode_is_open_or_closed check (fail_mode in ('open', 'closed')),
-  constraint on_killed_is_skip_or_deny check (on_killed in ('skip', 'deny'))
+  constraint on_killed_is_skip_or_deny check (on_killed in ('skip', 'deny')),
+  constraint check_every_is_off_or_10_s_to_a_day check (check_every_s = 0 or check_every_s between 10 and 86400)
 );
+create index checked_versions on actions_private.action_versions (action_id, version) where check_every_s > 0;
 comment on table actions_private.action_versions is
   'What an action does, one immutable row a change. Rows are only ever added.';
+comment on column actions_private.action_versions.check_every_s is
+  'Seconds between two test events that the janitor sends by itself; 0 sends none.';
 
 alter table actions_private.actions
   add constraint current_version_exists foreign key (id, version)

@@ -136,6 +136,8 @@ create table actions_private.invocations_default partition of actions_private.in
 
 create function actions_private.make_partitions(days_ahead integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Behind whoever waits for a lock on the history, every worker would wait, too.
+set lock_timeout = '500ms'
 as $$
 declare
   today constant date := (now() at time zone 'UTC')::date;
@@ -167,11 +169,73 @@ $$;
 comment on function actions_private.make_partitions(integer) is
   'Makes the daily partitions from today (UTC) to days_ahead days from now; returns how many were new. Example: select actions_private.make_partitions(7);';
 
-create function actions_private.drop_partitions(keep_days integer) returns integer
+-- Days that are over are added up before they are dropped, a few minutes of ids at a time.
+create table actions_private.counted_until (
+  only_row boolean     not null primary key default true,
+  at       timestamptz,
+  next_id  text        collate "C",
+  constraint there_is_only_one_row check (only_row)
+);
+comment on table actions_private.counted_until is
+  'One row: up to which moment invocations are added up in daily_counts, and the least id after it. Its lock makes counting happen once.';
+insert into actions_private.counted_until default values;
+
+create table actions_private.daily_counts (
+  day         date             not null,
+  project_id  text             not null,
+  action_id   text             collate "C" not null,
+  trigger     text             not null,
+  status      text             not null,
+  test        boolean          not null,
+  invocations bigint           not null,
+  called      bigint           not null,
+  duration_ms double precision not null,
+  primary key (day, action_id, status, test)
+);
+comment on table actions_private.daily_counts is
+  'Invocations by day (UTC), action and status; kept when the invocations themselves are dropped.';
+comment on column actions_private.daily_counts.called is
+  'Of them, those with a call, whose time is in duration_ms.';
+
+create function actions_private.count_next() returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  oldest constant text := 'invocations_' || to_char((now() at time zone 'UTC')::date - keep_days, 'YYYYMMDD');
+  a_while constant interval := '10 minutes';
+  -- By then everything is decided, unless the fleet and the janitors were away all that time.
+  settled constant timestamptz := clock_timestamp() - interval '1 hour';
+  since timestamptz := (select c.at from actions_private.counted_until as c for update);
+begin
+  if since is null then
+    since := coalesce((select i.enqueued_at from actions_private.invocations as i order by i.id limit 1), settled);
+    since := date_bin(a_while, since, '2000-01-01 00:00:00+00');
+    update actions_private.counted_until as c set at = since, next_id = '';
+  end if;
+  if since + a_while > settled then
+    return false;
+  end if;
+  insert into actions_private.daily_counts as d (day, project_id, action_id, trigger, status, test, invocations, called, duration_ms)
+  select (since at time zone 'UTC')::date, i.project_id, i.action_id, i.trigger, i.status, i.test, count(*), count(i.duration_ms), coalesce(sum(i.duration_ms), 0)
+  from actions_private.invocations as i
+  where i.id >= 'inv_' || actions_private.id_time(since) and i.id < 'inv_' || actions_private.id_time(since + a_while)
+  group by i.project_id, i.action_id, i.trigger, i.status, i.test
+  on conflict (day, action_id, status, test) do update
+    set invocations = d.invocations + excluded.invocations, called = d.called + excluded.called, duration_ms = d.duration_ms + excluded.duration_ms;
+  update actions_private.counted_until as c set at = since + a_while, next_id = 'inv_' || actions_private.id_time(since + a_while);
+  return true;
+end
+$$;
+comment on function actions_private.count_next() is
+  'Adds up the next ten minutes that are over for an hour; false where there are none yet. Example: select actions_private.count_next();';
+
+create function actions_private.drop_partitions(keep_days integer) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
+declare
+  -- What was not added up yet is never dropped.
+  oldest constant text := 'invocations_' || to_char(least(
+    (now() at time zone 'UTC')::date - keep_days, (select (c.at at time zone 'UTC')::date from actions_private.counted_until as c)), 'YYYYMMDD');
   partition text;
   dropped integer := 0;
 begin

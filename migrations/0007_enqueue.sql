@@ -317,13 +317,25 @@ end;
 comment on function actions.result(text) is
   'The present state of one invocation; outcome is null while it is undecided. Example: select * from actions.result(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
 
+create function actions.abandon_many(invocation_ids text[])
+returns setof actions.answer
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  -- If a worker is ending one of them right now, this waits for it and then finds nothing to end.
+  -- Locked in the order of their ids, as everybody does who ends several: no two wait for each other.
+  select from actions_private.end_without_verdict(
+    array(select q.id from actions_private.queue as q where q.id = any ($1) order by q.id for update), 'expired',
+    'abandoned by its waiter: no result came in time');
+  select * from actions.results($1);
+end;
+comment on function actions.abandon_many(text[]) is
+  'Stops waiting for several invocations, as abandon does for one; one row for each, in order. Example: select * from actions.abandon_many(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
+
 create function actions.abandon(invocation_id text)
 returns setof actions.answer
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
-  -- If a worker is ending the invocation right now, this waits for it and then finds nothing to end.
-  select from actions_private.end_without_verdict(array[$1], 'expired', 'abandoned by its waiter: no result came in time');
-  select * from actions.results(array[$1]);
+  select * from actions.abandon_many(array[$1]);
 end;
 comment on function actions.abandon(text) is
   'Stops waiting: ends the invocation as expired unless its result got there first, and returns the one final outcome. Example: select * from actions.abandon(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';

@@ -10,7 +10,7 @@ create function actions_private.claim(
 ) returns table (
   id text, event_id text, project_id text, project_revision bigint, trigger text, action_id text, action_version integer, test boolean,
   event text, reply_to text, enqueued_at timestamptz, remaining_ms double precision, queue_ms double precision, claimed_unix double precision,
-  killed_reason text, secret_version integer, secret_key_id text, previous_secret_version integer, previous_secret_key_id text
+  killed_reason text, secret_version integer, secret_key_id text, previous_secret_version integer, previous_secret_key_id text, secret_seen boolean
 )
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -47,7 +47,8 @@ begin
     extract(epoch from c.claimed_at - c.enqueued_at)::double precision * 1000,
     extract(epoch from c.claimed_at)::double precision,
     case when not c.test then a.killed_reason end, a.secret_version, a.secret_key_id,
-    case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end, a.previous_secret_key_id
+    case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end, a.previous_secret_key_id,
+    a.secret_seen_at is not null
   from claimed as c
   join actions_private.actions as a on a.id = c.action_id
   order by c.id;

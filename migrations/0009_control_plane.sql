@@ -7,16 +7,33 @@ create view actions.actions as
 select a.id as action_id, a.project_id, a.trigger, v.name, v.endpoint_url, v.timeout_ms, v.fail_mode, v.on_killed,
   v.require_response_signature, a.enabled, a.killed_at, a.killed_reason, a.secret_version, a.secret_sha256,
   a.previous_secret_until, a.version, a.created_at, a.updated_at, a.secret_key_id, a.previous_secret_version,
-  a.previous_secret_key_id, a.counting_since
+  a.previous_secret_key_id, a.counting_since, a.secret_seen_at, v.check_every_s
 from actions_private.actions as a
 join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
 where a.deleted_at is null;
 comment on view actions.actions is
   'Every action that is not deleted, with its current configuration. Example: select name, endpoint_url, enabled, killed_reason from actions.actions where project_id = ''proj_acme_prod'';';
+comment on column actions.actions.secret_seen_at is
+  'When an answer signed with the current secret last arrived, to the minute; null if none has. Then requests carry its signature alone.';
+comment on column actions.actions.check_every_s is
+  'Seconds between two test events that the fleet sends by itself; 0 sends none.';
+
+-- These functions have no argument for the actor, so the login stands for it.
+create function actions_private.write_project_audit(project_id text, event text, before json, after json) returns void
+language sql volatile
+begin atomic
+  insert into actions_private.audit_log (project_id, event, actor, details)
+  select $1, $2, session_user, pg_catalog.json_build_object('before', before, 'after', after)
+  where before::text is distinct from after::text;
+end;
+comment on function actions_private.write_project_audit(text, text, json, json) is
+  'One audit event of a project, unless nothing changed. Example: select actions_private.write_project_audit(''proj_acme_prod'', ''project.updated'', ''{}'', ''{"name":"Acme"}'');';
 
 create function actions.upsert_project(project_id text, name text, roles_action_override boolean default false) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  before record;
 begin
   if project_id is null or length(project_id) not between 1 and 255 then
     perform actions_private.refuse(format('project_id is %s', coalesce(quote_literal(left(project_id, 100)), 'null')),
@@ -30,10 +47,15 @@ begin
     perform actions_private.refuse('roles_action_override is null', 'Accepted is true or false.',
       'Pass true to let verdicts replace roles and permissions.');
   end if;
+  select p.name, p.roles_action_override into before
+  from actions_private.projects as p where p.id = upsert_project.project_id for no key update;
   insert into actions_private.projects as p (id, name, roles_action_override)
   values (upsert_project.project_id, upsert_project.name, upsert_project.roles_action_override)
   on conflict (id) do update
     set name = excluded.name, roles_action_override = excluded.roles_action_override, revision = p.revision + 1, updated_at = now();
+  perform actions_private.write_project_audit(project_id, case when before.name is null then 'project.created' else 'project.updated' end,
+    case when before.name is not null then json_build_object('name', before.name, 'roles_action_override', before.roles_action_override) end,
+    json_build_object('name', name, 'roles_action_override', roles_action_override));
 end
 $$;
 comment on function actions.upsert_project(text, text, boolean) is
@@ -43,18 +65,23 @@ create function actions_private.known_project(project_id text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from actions_private.projects as p where p.id = known_project.project_id) then
+  -- Whoever changes something of a project does so alone.
+  perform from actions_private.projects as p where p.id = known_project.project_id for no key update;
+  if not found then
     perform actions_private.refuse(format('project_id is %s', coalesce(quote_literal(left(project_id, 100)), 'null')),
       'Accepted is the id of a known project.', 'Make it known first with actions.upsert_project.');
   end if;
 end
 $$;
 comment on function actions_private.known_project(text) is
-  'Raises if there is no such project. Example: select actions_private.known_project(''proj_acme_prod'');';
+  'Locks a project for a change; raises if there is none. Example: select actions_private.known_project(''proj_acme_prod'');';
 
 create function actions.set_project_roles(project_id text, slugs text[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  before json;
+  after constant text[] := array(select distinct slug from unnest(slugs) as slug order by slug);
 begin
   perform actions_private.known_project(project_id);
   if slugs is null or array_position(slugs, null) is not null or array_position(slugs, '') is not null then
@@ -63,17 +90,30 @@ begin
       'Accepted is an array of role slugs; an empty array means the project has no roles.',
       'Pass every role slug of the project.');
   end if;
+  before := (select to_json(p.role_slugs) from actions_private.projects as p where p.id = set_project_roles.project_id);
   update actions_private.projects as p
-  set role_slugs = array(select distinct slug from unnest(slugs) as slug order by slug), revision = revision + 1, updated_at = now()
+  set role_slugs = after, revision = revision + 1, updated_at = now()
   where p.id = set_project_roles.project_id;
+  perform actions_private.write_project_audit(project_id, 'project.roles_set', before, to_json(after));
 end
 $$;
 comment on function actions.set_project_roles(text, text[]) is
   'Sets every role slug of a project; others are dropped from verdicts. Example: select actions.set_project_roles(''proj_acme_prod'', array[''member'', ''billing_admin'']);';
 
+create function actions_private.members_of(project_id text) returns json
+language sql stable
+begin atomic
+  select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('email', m.email, 'role', m.role) order by m.email), '[]')
+  from actions_private.project_members as m where m.project_id = $1;
+end;
+comment on function actions_private.members_of(text) is
+  'The people of a project as set_project_members takes them. Example: select actions_private.members_of(''proj_acme_prod'');';
+
 create function actions.set_project_members(project_id text, members json) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  before json;
 begin
   perform actions_private.known_project(project_id);
   if members is null or json_typeof(members) <> 'array' or exists (
@@ -84,11 +124,14 @@ begin
       'Accepted is a JSON array of objects {"email", "role"}, each with an e-mail address and a role that is not empty.',
       'Pass every member of the project; owners and admins get mail.');
   end if;
+  before := actions_private.members_of(project_id);
   delete from actions_private.project_members as m where m.project_id = set_project_members.project_id;
+  -- One mailbox, one mail: how its name is capitalised does not make it another.
   insert into actions_private.project_members (project_id, email, role)
-  select distinct on (m ->> 'email') set_project_members.project_id, m ->> 'email', m ->> 'role'
+  select distinct on (lower(m ->> 'email')) set_project_members.project_id, m ->> 'email', m ->> 'role'
   from json_array_elements(members) with ordinality as t (m, n)
-  order by m ->> 'email', n desc;
+  order by lower(m ->> 'email'), n desc;
+  perform actions_private.write_project_audit(project_id, 'project.members_set', before, actions_private.members_of(project_id));
 end
 $$;
 comment on function actions.set_project_members(text, json) is
@@ -96,7 +139,7 @@ comment on function actions.set_project_members(text, json) is
 
 -- The rules of a configuration, the same for a new action and for a change. The address
 -- rules are not here: they run in the worker, at every call.
-create function actions_private.check_configuration(name text, endpoint_url text, timeout_ms integer, fail_mode text, on_killed text, require_response_signature boolean)
+create function actions_private.check_configuration(name text, endpoint_url text, timeout_ms integer, fail_mode text, on_killed text, require_response_signature boolean, check_every_s integer)
 returns void language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -124,10 +167,14 @@ begin
   if require_response_signature is null then
     perform actions_private.refuse('require_response_signature is null', 'Accepted is true or false.', 'The default is false.');
   end if;
+  if check_every_s is null or check_every_s <> 0 and check_every_s not between 10 and 86400 then
+    perform actions_private.refuse(format('check_every_s is %s', coalesce(check_every_s::text, 'null')),
+      'Accepted is 10 to 86400 (seconds), or 0 for no checks.', 'Each check is a real call with metadata.test = true.');
+  end if;
 end
 $$;
-comment on function actions_private.check_configuration(text, text, integer, text, text, boolean) is
-  'Raises what is wrong with an action''s configuration. Example: select actions_private.check_configuration(''Fraud check'', ''https://hooks.acme.com/a'', 2000, ''open'', ''skip'', false);';
+comment on function actions_private.check_configuration(text, text, integer, text, text, boolean, integer) is
+  'Raises what is wrong with an action''s configuration. Example: select actions_private.check_configuration(''Fraud check'', ''https://hooks.acme.com/a'', 2000, ''open'', ''skip'', false, 0);';
 
 create function actions_private.write_audit(before actions.actions, after actions.actions, event text, actor text) returns void
 language sql volatile
@@ -138,7 +185,8 @@ begin atomic
       select coalesce(pg_catalog.json_object_agg(n.key, pg_catalog.json_build_array(o.value, n.value) order by n.key), '{}')
       from pg_catalog.jsonb_each(pg_catalog.to_jsonb(after)) as n
       join pg_catalog.jsonb_each(pg_catalog.to_jsonb(before)) as o on o.key = n.key and o.value is distinct from n.value
-      where n.key <> 'updated_at')));
+      -- Secrets are seen at any moment, and by nobody who changes something.
+      where n.key not in ('updated_at', 'secret_seen_at'))));
 end;
 comment on function actions_private.write_audit(actions.actions, actions.actions, text, text) is
   'One audit event with the action before and after, and what differs. Example: select actions_private.write_audit(a, a, ''action.updated'', ''ada@acme.com'') from actions.actions as a where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'';';
@@ -195,7 +243,7 @@ declare
 begin
   perform actions_private.known_project(project_id);
   perform actions_private.check_request(project_id, trigger, '{}', null);
-  perform actions_private.check_configuration(name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature);
+  perform actions_private.check_configuration(name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, 0);
   perform actions_private.refuse_second_action(project_id, trigger, null);
   insert into actions_private.actions (id, project_id, trigger, version)
   values (new_id, create_action.project_id, create_action.trigger, 1);
@@ -225,20 +273,20 @@ begin
   if changes is null or json_typeof(changes) <> 'object' then
     perform actions_private.refuse(
       format('changes is %s', case when changes is null then 'null' else 'a JSON ' || json_typeof(changes) end),
-      'Accepted is a JSON object with any of name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature; or version, to restore an earlier one.',
+      'Accepted is a JSON object with any of name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, check_every_s; or version, to restore an earlier one.',
       'Example: {"timeout_ms": 3000}');
   end if;
   select c.key, json_typeof(c.value) as kind, k.kind as accepted into wrong
   from json_each(changes) as c
   left join (values ('name', 'string'), ('endpoint_url', 'string'), ('timeout_ms', 'number'), ('fail_mode', 'string'),
-    ('on_killed', 'string'), ('require_response_signature', 'boolean'), ('version', 'number')) as k (key, kind) on k.key = c.key
+    ('on_killed', 'string'), ('require_response_signature', 'boolean'), ('check_every_s', 'number'), ('version', 'number')) as k (key, kind) on k.key = c.key
   where k.kind is distinct from json_typeof(c.value) or k.kind = 'number' and c.value::text !~ '^[0-9]{1,9}$' limit 1;
   if found then
     perform actions_private.refuse(
       case when wrong.accepted is null then format('changes has the key %I', wrong.key)
            else format('%s is %s', wrong.key, coalesce(changes ->> wrong.key, 'null')) end,
       case when wrong.accepted is null
-           then 'Accepted are name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature and version.'
+           then 'Accepted are name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, check_every_s and version.'
            else format('Accepted is a JSON %s%s.', wrong.accepted, case wrong.accepted when 'number' then ' without fraction' else '' end) end,
       case when wrong.key = 'enabled' then 'Use actions.set_enabled.' else 'Nothing was changed.' end);
   end if;
@@ -254,8 +302,9 @@ begin
   base.fail_mode := coalesce(changes ->> 'fail_mode', base.fail_mode);
   base.on_killed := coalesce(changes ->> 'on_killed', base.on_killed);
   base.require_response_signature := coalesce((changes ->> 'require_response_signature')::boolean, base.require_response_signature);
+  base.check_every_s := coalesce((changes ->> 'check_every_s')::integer, base.check_every_s);
   perform actions_private.check_configuration(
-    base.name, base.endpoint_url, base.timeout_ms, base.fail_mode, base.on_killed, base.require_response_signature);
+    base.name, base.endpoint_url, base.timeout_ms, base.fail_mode, base.on_killed, base.require_response_signature, base.check_every_s);
   base.version := before.version + 1;
   base.created_at := now();
   base.created_by := actor;

@@ -15,7 +15,7 @@ begin
       'Accepted is 0 to 30 days.', 'The default is 24 hours; 0 ends the previous secret at once.');
   end if;
   update actions_private.actions as a
-  set secret_version = a.secret_version + 1, secret_key_id = null, secret_sha256 = null,
+  set secret_version = a.secret_version + 1, secret_key_id = null, secret_sha256 = null, secret_seen_at = null,
     previous_secret_version = case when overlap > interval '0' then a.secret_version end,
     previous_secret_key_id = case when overlap > interval '0' then a.secret_key_id end,
     previous_secret_until = case when overlap > interval '0' then clock_timestamp() + overlap end,
@@ -28,7 +28,7 @@ begin
 end
 $$;
 comment on function actions.rotate_secret(text, text, interval) is
-  'Gives an action a new secret; requests carry signatures of both until the overlap ends. Example: select * from actions.rotate_secret(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''ada@acme.com'', ''24 hours'');';
+  'Gives an action a new secret; requests carry signatures of both until the overlap ends or an answer signed with the new one arrives. Within an overlap the secret before the previous one stops counting at once. Example: select * from actions.rotate_secret(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''ada@acme.com'', ''24 hours'');';
 
 create function actions.finish_rotation(action_id text, actor text default null) returns actions.actions
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -130,5 +130,16 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
   select t.* from actions_private.lock_action($1) as a, actions_private.enqueue_test(a, $2) as t;
 end;
+-- Checks that nobody asks for one by one: an action opts in by check_every_s. Without a foreign
+-- key, which would wait for whoever is changing the action.
+create table actions_private.checks (
+  action_id              text        collate "C" not null primary key,
+  sent_at                timestamptz not null,
+  invocation_id          text        collate "C" not null,
+  previous_invocation_id text        collate "C"
+);
+comment on table actions_private.checks is
+  'The last two test events that the janitor sent to an action that opted in: the last may still run.';
+
 comment on function actions.send_test_event(text, text) is
   'Sends a made-up event with metadata.test = true on the real path, also to a disabled or killed action. Example: select * from actions.send_test_event(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''dashboard_1'');';

@@ -41,7 +41,7 @@ comment on function actions.recent(text, integer) is
   'The last n invocations of an action, newest first. Example: select status, http_status, error from actions.recent(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', 20);';
 
 -- The kill-switch's own view of the world, and how far each action is from a trip.
-create view actions.action_health as
+create view actions_private.kill_figures as
 select a.id as action_id, a.project_id, w.calls, w.errors, w.timeouts,
   coalesce(w.errors::double precision / nullif(w.calls, 0), 0) as error_ratio,
   coalesce(w.timeouts::double precision / nullif(w.calls, 0), 0) as timeout_ratio,
@@ -76,8 +76,43 @@ cross join lateral (
   where newest.unbroken
 ) as streak
 where a.deleted_at is null;
+comment on view actions_private.kill_figures is
+  'Counts and ratios of the kill-switch''s window for each action. Example: select calls, errors from actions_private.kill_figures where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'';';
+
+-- What the checks of the actions that opted in tell. Where most of them fail at once it is not
+-- the customers; nor where the fleet had no time for one and none is well.
+create view actions.check_health as
+with checked as (
+  select a.id as action_id, a.project_id, v.check_every_s, c.sent_at as last_check_at, i.id as invocation_id, i.status, i.error,
+    i.status not in ('ok', 'rejected') as fails
+  from actions_private.action_versions as v
+  join actions_private.actions as a on a.id = v.action_id and a.version = v.version
+  left join actions_private.checks as c on c.action_id = a.id
+  -- The last may still run: then the one before it tells.
+  left join lateral (
+    select * from actions_private.invocations as i where i.id in (c.invocation_id, c.previous_invocation_id) order by i.id desc limit 1
+  ) as i on true
+  where v.check_every_s > 0 and a.enabled and a.deleted_at is null
+)
+select action_id, project_id, check_every_s, last_check_at, invocation_id as last_check_invocation_id, status as last_check_status,
+  error as last_check_error,
+  case
+    when fails is null then 'unknown'
+    when not fails then 'well'
+    when count(*) filter (where fails) over () > 2 and 2 * count(*) filter (where fails) over () > count(fails) over () then 'fleet'
+    when status = 'expired' and count(*) filter (where not fails) over () = 0 then 'fleet'
+    else 'endpoint'
+  end as diagnosis
+from checked;
+comment on view actions.check_health is
+  'How the test events of actions with check_every_s fare, and whose fault a failure is: well, endpoint, fleet (more than two and most of all fail, or the fleet had no time and none is well), unknown. Example: select action_id, last_check_status, diagnosis from actions.check_health where diagnosis <> ''well'';';
+
+create view actions.action_health as
+select f.*, c.last_check_at, c.last_check_status, c.diagnosis as check_diagnosis
+from actions_private.kill_figures as f
+left join actions.check_health as c on c.action_id = f.action_id;
 comment on view actions.action_health is
-  'Counts and ratios of the kill-switch''s window for each action, and how many more bad calls trip it. Example: select action_id, calls, error_ratio, errors_until_trip from actions.action_health order by error_ratio desc;';
+  'Counts and ratios of the kill-switch''s window for each action, how many more bad calls trip it, and what its test events say. Example: select action_id, calls, error_ratio, errors_until_trip from actions.action_health order by error_ratio desc;';
 
 create view actions.queue_health as
 select count(*) filter (where q.status = 'queued') as queued,
@@ -104,6 +139,21 @@ where i.finished_at > now() - interval '5 minutes' and i.duration_ms is not null
 group by i.trigger;
 comment on view actions.latency is
   'Five minutes of calls for each trigger: the call alone, the wait before it, and all that the fleet adds. Example: select trigger, duration_p99_ms, overhead_p99_ms from actions.latency;';
+
+create view actions.daily_counts as
+select day, project_id, action_id, trigger, status, test, sum(invocations)::bigint as invocations, sum(duration_ms) / nullif(sum(called), 0) as mean_duration_ms
+from (
+  select d.* from actions_private.daily_counts as d
+  union all
+  -- What was not added up yet: the last hours.
+  select (i.enqueued_at at time zone 'UTC')::date, i.project_id, i.action_id, i.trigger, i.status, i.test, 1, (i.duration_ms is not null)::integer,
+    coalesce(i.duration_ms, 0)
+  from actions_private.invocations as i
+  where i.id >= coalesce((select c.next_id from actions_private.counted_until as c), '')
+) as counts
+group by day, project_id, action_id, trigger, status, test;
+comment on view actions.daily_counts is
+  'Invocations by day (UTC), action and status, also of days whose invocations are past the retention. Example: select day, status, invocations from actions.daily_counts where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by day desc;';
 
 create view actions.fleet as
 select p.id as process_id, p.kind, p.host, p.pid, p.version, p.in_flight, p.started_at, p.seen_at as heartbeat_at,

@@ -27,6 +27,8 @@ create function actions_private.kill_action(
   epoch bigint, action_id text, counting_since timestamptz, reason text, figures json, subject text, text_body text, html_body text
 ) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
+-- Somebody who is changing the action must not hold up the kill of the next one.
+set lock_timeout = '500ms'
 as $$
 #variable_conflict use_variable
 declare
@@ -58,12 +60,14 @@ $$;
 comment on function actions_private.kill_action(bigint, text, timestamptz, text, json, text, text, text) is
   'Trips the kill-switch of an action: switch, audit event and mails; false if there was nothing to kill. Example: select actions_private.kill_action(7, ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', now(), ''100 consecutive 5xx responses'', ''{}'', ''subject'', ''text'', ''html'');';
 
-create function actions_private.end_queued_of_killed(epoch bigint) returns table (invocation_id text, reply_to text, outcome json)
+create function actions_private.end_queued_of_killed(epoch bigint, look_back_ms integer) returns table (invocation_id text, reply_to text, outcome json)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
+declare
+  since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
 begin
-  if not actions_private.leads(epoch) then
+  if not actions_private.leads(epoch) or not exists (select from actions_private.actions as a where a.killed_at is not null) then
     return;
   end if;
   return query
@@ -71,21 +75,22 @@ begin
     select q.id
     from actions_private.queue as q
     join actions_private.actions as a on a.id = q.action_id
-    where q.status = 'queued' and a.killed_at is not null and not q.test
+    where q.status = 'queued' and a.killed_at is not null and not q.test and q.id >= since
     for update of q skip locked
   ), 'killed', 'the action was killed before this invocation was sent') as e;
 end
 $$;
-comment on function actions_private.end_queued_of_killed(bigint) is
-  'Ends what is queued for killed actions. Example: select * from actions_private.end_queued_of_killed(7);';
+comment on function actions_private.end_queued_of_killed(bigint, integer) is
+  'Ends what is queued for killed actions; look_back_ms null looks at the whole queue. Example: select * from actions_private.end_queued_of_killed(7, null);';
 
-create function actions_private.end_past_deadline(epoch bigint) returns table (invocation_id text, reply_to text, outcome json)
+create function actions_private.end_past_deadline(epoch bigint, look_back_ms integer) returns table (invocation_id text, reply_to text, outcome json)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
   -- The shortest timeout is 100 ms, so younger invocations cannot be past their deadline.
   young constant text := 'inv_' || actions_private.id_time(clock_timestamp() - interval '100 milliseconds');
+  since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
 begin
   if not actions_private.leads(epoch) then
     return;
@@ -94,12 +99,75 @@ begin
   select e.* from actions_private.end_without_verdict(array(
     select q.id
     from actions_private.queue as q
-    where q.id < young and q.deadline_at < clock_timestamp()
+    where q.id >= since and q.id < young and q.deadline_at < clock_timestamp()
     order by q.id
     limit 5000
     for update of q skip locked
   ), 'expired', 'the deadline passed before the fleet had a result') as e;
 end
 $$;
-comment on function actions_private.end_past_deadline(bigint) is
-  'Ends what nobody ended in time. Example: select * from actions_private.end_past_deadline(7);';
+comment on function actions_private.end_past_deadline(bigint, integer) is
+  'Ends what nobody ended in time; look_back_ms null looks at the whole queue, and so at everything that vacuum has not cleaned up. Example: select * from actions_private.end_past_deadline(7, null);';
+
+create function actions_private.end_overlaps(epoch bigint) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ended text;
+  before actions.actions;
+  after actions.actions;
+  count integer := 0;
+begin
+  if not actions_private.leads(epoch) then
+    return 0;
+  end if;
+  for ended in
+    select a.id from actions_private.actions as a where a.previous_secret_until <= clock_timestamp() and a.deleted_at is null
+    limit 100 for update skip locked
+  loop
+    select a.* into before from actions.actions as a where a.action_id = ended;
+    update actions_private.actions as a
+    set previous_secret_version = null, previous_secret_key_id = null, previous_secret_until = null, updated_at = clock_timestamp()
+    where a.id = ended;
+    select a.* into after from actions.actions as a where a.action_id = ended;
+    perform actions_private.write_audit(before, after, 'action.rotation_finished', 'system');
+    count := count + 1;
+  end loop;
+  return count;
+end
+$$;
+comment on function actions_private.end_overlaps(bigint) is
+  'Writes down that rotations whose time is over are finished; returns how many. Workers stop signing with the previous secret by themselves. Example: select actions_private.end_overlaps(7);';
+
+create function actions_private.send_checks(epoch bigint) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  action actions.actions;
+  sent text;
+  count integer := 0;
+begin
+  if not actions_private.leads(epoch) then
+    return 0;
+  end if;
+  for action in
+    select a.*
+    from actions_private.action_versions as v
+    join actions.actions as a on a.action_id = v.action_id and a.version = v.version
+    left join actions_private.checks as c on c.action_id = v.action_id
+    where v.check_every_s > 0 and a.enabled
+      and (c.sent_at is null or c.sent_at <= clock_timestamp() - v.check_every_s * interval '1 second')
+    order by c.sent_at nulls first
+    limit 500
+  loop
+    select t.invocation_id into sent from actions_private.enqueue_test(action, null) as t;
+    insert into actions_private.checks as c (action_id, sent_at, invocation_id) values (action.action_id, clock_timestamp(), sent)
+    on conflict (action_id) do update
+      set sent_at = excluded.sent_at, invocation_id = excluded.invocation_id, previous_invocation_id = c.invocation_id;
+    count := count + 1;
+  end loop;
+  return count;
+end
+$$;
+comment on function actions_private.send_checks(bigint) is
+  'Sends a test event to every action whose check_every_s is over, also to killed ones; returns how many. Example: select actions_private.send_checks(7);';

@@ -16,14 +16,14 @@ grant usage on schema actions_private to actions_worker, actions_janitor;
 grant execute on function
   actions.enqueue(text, text, json, text, text), actions.enqueue_many(json, text),
   actions.enqueue_many(text[], text[], json[], text[], text),
-  actions.result(text), actions.results(text[]), actions.abandon(text)
+  actions.result(text), actions.results(text[]), actions.abandon(text), actions.abandon_many(text[])
 to actions_core;
 
 -- Workers: take from the queue, write history, record fingerprints of secrets.
 grant select, delete, update (status, claim_token, claimed_at, worker) on actions_private.queue to actions_worker;
 grant select, insert on actions_private.invocations to actions_worker;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_worker;
-grant select, update (secret_key_id, secret_sha256, previous_secret_key_id) on actions_private.actions to actions_worker;
+grant select, update (secret_key_id, secret_sha256, previous_secret_key_id, secret_seen_at) on actions_private.actions to actions_worker;
 grant select on actions_private.projects, actions_private.action_versions, actions_private.settings, actions_private.life to actions_worker;
 grant select, insert, delete, update (in_flight, seen_at, awake_until) on actions_private.processes to actions_worker, actions_janitor;
 
@@ -39,7 +39,8 @@ grant select on all tables in schema actions to actions_janitor;
 grant update (holder, epoch, expires_at) on actions_private.leadership to actions_janitor;
 grant delete, update (status) on actions_private.queue to actions_janitor;
 grant insert on actions_private.invocations to actions_janitor;
-grant update (killed_at, killed_reason, updated_at) on actions_private.actions to actions_janitor;
+grant update (killed_at, killed_reason, previous_secret_version, previous_secret_key_id, previous_secret_until, updated_at)
+  on actions_private.actions to actions_janitor;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_janitor;
 grant insert (project_id, action_id, recipient, subject, text_body, html_body),
   update (attempts, next_attempt_at, sent_at) on actions_private.mail_outbox to actions_janitor;
@@ -48,7 +49,9 @@ grant update (queue_allowance_ms, window_s, error_ratio, timeout_ratio, consecut
 grant execute on function
   actions_private.take_lead(text, interval), actions_private.leads(bigint),
   actions_private.kill_action(bigint, text, timestamptz, text, json, text, text, text),
-  actions_private.end_queued_of_killed(bigint), actions_private.end_past_deadline(bigint),
+  actions_private.end_queued_of_killed(bigint, integer), actions_private.end_past_deadline(bigint, integer),
+  actions_private.end_overlaps(bigint), actions_private.send_checks(bigint), actions_private.count_next(),
+  actions_private.write_audit(actions.actions, actions.actions, text, text),
   actions_private.end_without_verdict(text[], text, text), actions_private.id_time(timestamptz),
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
   actions_private.make_partitions(integer), actions_private.drop_partitions(integer)

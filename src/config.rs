@@ -244,6 +244,14 @@ impl Config {
                 return Err(ConfigError::new(key, "not a PostgreSQL URL", "postgres://user:password@host:port/database"));
             }
         }
+        for suffix in &self.egress.blocked_suffixes {
+            // One that can never match would leave the operator's own hosts open.
+            let name = suffix.trim_matches('.');
+            if !matches!(url::Host::parse(name), Ok(url::Host::Domain(_))) || name.contains('*') {
+                let accepted = "names of hosts such as \"authio.com\", which stand for every name under them, too";
+                return Err(ConfigError::new("egress.blocked_suffixes", format!("{suffix:?}"), accepted));
+            }
+        }
         if let Some(url) = &self.dashboard.url
             && !(url.starts_with("https://") || url.starts_with("http://"))
         {

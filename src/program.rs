@@ -74,6 +74,21 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     Config::load(file, environment)
 }
 
+/// Lets this process open as many files as the system permits it at most: each of so many calls
+/// holds a socket, and others are kept for the next call.
+pub fn raise_open_files(calls: usize) {
+    let limit = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => limit,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+            return;
+        }
+    };
+    if limit / 2 < calls as u64 {
+        tracing::warn!(limit, calls, "too few files may be open for worker.max_in_flight; raise the hard limit (ulimit -Hn, LimitNOFILE=)");
+    }
+}
+
 /// Runs a program to its end on a runtime of its own, and tells an error on standard error.
 pub fn run(name: &str, main: impl AsyncFnOnce() -> Result<(), ProgramError>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

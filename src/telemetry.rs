@@ -80,6 +80,10 @@ pub struct Metrics {
     pub mail_outbox: Gauge,
     /// 1 while this janitor leads.
     pub leader: Gauge,
+    /// What a tick of the janitor took.
+    pub tick: Histogram,
+    /// 1 while the test events of most actions fail.
+    pub checks_blame_fleet: Gauge,
     /// 1 while the database answers.
     pub database_up: Gauge,
     /// Actions whose root key this process lacks.
@@ -103,6 +107,9 @@ impl Default for Metrics {
             kills: Family::default(),
             mail_outbox: Gauge::default(),
             leader: Gauge::default(),
+            // Fine around what a tick may take: 50 ms.
+            tick: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0]),
+            checks_blame_fleet: Gauge::default(),
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
         };
@@ -116,6 +123,8 @@ impl Default for Metrics {
         registry.register("kills", "Trips of the kill-switch", metrics.kills.clone());
         registry.register("mail_outbox", "Mails that wait", metrics.mail_outbox.clone());
         registry.register("leader", "1 while this janitor leads", metrics.leader.clone());
+        registry.register("tick_seconds", "What a tick of the janitor took", metrics.tick.clone());
+        registry.register("checks_blame_fleet", "1 while the test events of most actions fail", metrics.checks_blame_fleet.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("missing_root_key", "Invocations whose root key this process lacks", metrics.missing_root_key.clone());
         metrics

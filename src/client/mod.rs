@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod abandon;
 mod enqueue;
 mod spread;
 mod waiting;
@@ -35,7 +36,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, ConfigError, Hidden};
 use crate::domain::{Outcome, Trigger};
-use crate::store::ask::{self, Request, State};
+use crate::store::ask::{Request, State};
 use crate::store::listen::Listener;
 use crate::store::{Database, StoreError};
 
@@ -105,14 +106,14 @@ pub struct Answer {
 /// A connection to the fleet, to be shared by everything in a process.
 #[derive(Clone)]
 pub struct Client {
-    database: Database,
     waiting: Arc<Waiting>,
     requests: mpsc::UnboundedSender<enqueue::Ask>,
+    leaving: mpsc::UnboundedSender<abandon::Leave>,
     _tasks: Arc<Tasks>,
 }
 
-/// The client's two loops end with its last clone.
-struct Tasks([tokio::task::AbortHandle; 2]);
+/// The client's loops end with its last clone.
+struct Tasks([tokio::task::AbortHandle; 3]);
 
 impl Drop for Tasks {
     fn drop(&mut self) {
@@ -143,8 +144,10 @@ impl Client {
         let (requests, asked) = mpsc::unbounded_channel();
         let hearing = tokio::spawn(waiting::hear(database.clone(), listener, Arc::clone(&waiting)));
         let asking = tokio::spawn(enqueue::run(database.clone(), channel, asked, Arc::clone(&waiting)));
-        let tasks = Arc::new(Tasks([hearing.abort_handle(), asking.abort_handle()]));
-        Self { database, waiting, requests, _tasks: tasks }
+        let (leaving, left) = mpsc::unbounded_channel();
+        let ending = tokio::spawn(abandon::run(database, left));
+        let tasks = Arc::new(Tasks([hearing.abort_handle(), asking.abort_handle(), ending.abort_handle()]));
+        Self { waiting, requests, leaving, _tasks: tasks }
     }
 
     /// Reports an auth event and returns its one final outcome: the action's, or at the
@@ -169,7 +172,6 @@ impl Client {
     }
 
     async fn enqueue(&self, project: &str, trigger: Trigger, event: Box<RawValue>) -> Result<enqueue::Queued, StoreError> {
-        let gone = || StoreError::Unreachable("the client's loop is gone".to_owned());
         let (reply, queued) = oneshot::channel();
         let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event };
         self.requests.send(enqueue::Ask { request, reply }).map_err(|_| gone())?;
@@ -179,13 +181,19 @@ impl Client {
     /// Ends the waiting; a database that is away is asked again until `last`.
     async fn abandon(&self, id: &str, last: Instant) -> Result<State, StoreError> {
         loop {
-            match tokio::time::timeout_at(last, ask::abandon(&self.database, id)).await {
-                Ok(Err(error)) if error.is_unreachable() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
-                Ok(result) => return result,
+            let (reply, ended) = oneshot::channel();
+            self.leaving.send(abandon::Leave { id: id.to_owned(), reply }).map_err(|_| gone())?;
+            match tokio::time::timeout_at(last, ended).await {
+                Ok(Ok(Err(error))) if error.is_unreachable() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
+                Ok(result) => return result.map_err(|_| gone())?,
                 Err(_) => return Err(StoreError::Unreachable("no final outcome in time".to_owned())),
             }
         }
     }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unreachable("the client's loop is gone".to_owned())
 }
 
 fn prepare(options: &Options) -> Result<(Database, String), ConfigError> {

@@ -38,25 +38,33 @@ enum Command {
     )]
     Create(Create),
     /// List actions.
+    #[command(after_help = "Example:\n  actionsctl action list --project proj_acme_prod --json")]
     List {
         /// Only those of this project.
         #[arg(long, value_name = "PROJECT")]
         project: Option<String>,
     },
     /// Show an action.
+    #[command(after_help = "Example:\n  actionsctl action show action_…")]
     Show { id: String },
     /// Change an action's configuration; an earlier version comes back with --restore.
     #[command(
-        after_help = "Examples:\n  actionsctl action update action_… --timeout-ms 3000\n  actionsctl action update action_… --restore 2"
+        after_help = "Examples:\n  actionsctl action update action_… --timeout-ms 3000\n  actionsctl action update action_… --restore 2\n  actionsctl action update action_… --check-every-s 60"
     )]
     Update(Update),
     /// Switch an action on.
+    #[command(after_help = "Example:\n  actionsctl action enable action_…")]
     Enable { id: String },
     /// Switch an action off.
+    #[command(after_help = "Example:\n  actionsctl action disable action_… --actor ada@acme.com")]
     Disable { id: String },
     /// Take back a kill; a fresh window of the kill-switch begins.
+    #[command(after_help = "Example:\n  actionsctl action test action_… && actionsctl action reenable action_…")]
     Reenable { id: String },
     /// Make a new signing secret and print it once; requests carry both signatures for a while.
+    #[command(
+        after_help = "Example, with two days to hand the new one over:\n  actionsctl action rotate-secret action_… --overlap-s 172800"
+    )]
     RotateSecret {
         id: String,
         /// Seconds for which the previous secret still counts; 0 ends it at once.
@@ -64,12 +72,20 @@ enum Command {
         overlap_s: i32,
     },
     /// End the overlap: only the new secret counts from here on.
+    #[command(
+        after_help = "Example, when the endpoint has the new secret (action show tells):\n  actionsctl action finish-rotation action_…"
+    )]
     FinishRotation { id: String },
     /// Show the signing secret again; needs the root keys.
+    #[command(after_help = "Example:\n  actionsctl action secret action_… | wl-copy")]
     Secret { id: String },
     /// Send a made-up event on the real path, and wait for what becomes of it.
+    #[command(
+        after_help = "Works on disabled and killed actions, too, and never counts for the kill-switch.\n\nExample:\n  actionsctl action test action_… --json"
+    )]
     Test { id: String },
     /// Delete an action for good.
+    #[command(after_help = "Its invocations stay until the retention ends.\n\nExample:\n  actionsctl action delete action_…")]
     Delete { id: String },
 }
 
@@ -121,6 +137,9 @@ struct Update {
     /// true or false.
     #[arg(long, value_name = "BOOL")]
     require_response_signature: Option<bool>,
+    /// Seconds between two test events that the fleet sends by itself, 10 to 86400; 0 for none.
+    #[arg(long, value_name = "SECONDS")]
+    check_every_s: Option<i32>,
     /// Start from this earlier version of the configuration.
     #[arg(long, value_name = "VERSION")]
     restore: Option<i32>,
@@ -152,7 +171,10 @@ impl Action {
             Command::Disable { id } => self.print(&control::set_enabled(database, id, false, actor).await?),
             Command::Reenable { id } => self.print(&control::reenable(database, id, actor).await?),
             Command::RotateSecret { id, overlap_s } => {
-                if *overlap_s == 0 {
+                let rotating = !parsed(&known(database, id).await?)?["previous_secret_until"].is_null();
+                if rotating {
+                    confirm("A rotation is going on: the secret from before it stops counting at once.")?;
+                } else if *overlap_s == 0 {
                     confirm("The previous secret stops counting at once.")?;
                 }
                 let row = control::rotate_secret(database, id, actor, *overlap_s).await?;
@@ -283,6 +305,7 @@ impl Update {
             ("fail_mode", self.fail_mode.map(|mode| json!(mode.as_str()))),
             ("on_killed", self.on_killed.map(|what| json!(what.as_str()))),
             ("require_response_signature", self.require_response_signature.map(|required| json!(required))),
+            ("check_every_s", self.check_every_s.map(|seconds| json!(seconds))),
             ("version", self.restore.map(|version| json!(version))),
         ];
         let changes: Map<String, Value> = given.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect();
@@ -310,10 +333,11 @@ async fn secret(config: &Config, database: &Database, row: &Value) -> Result<(St
         // A worker may have been faster, with a key of its own.
         key_id = control::record_secret(database, &id, version, newest, &made).await?;
     }
+    // Recorded by now, by whomever: that is what the secret must fit.
+    let row = parsed(&known(database, &id).await?)?;
     let lacking = || ProgramError::Failed(format!("its root key {key_id:?} is not among secrets.root_keys of this machine"));
     let secret = keys.derive(&key_id, &id, version).ok_or_else(lacking)?;
-    let recorded = screen::text(row, "secret_sha256");
-    if !recorded.is_empty() && recorded != secret.fingerprint() {
+    if screen::text(&row, "secret_sha256") != secret.fingerprint() && row["secret_version"] == version {
         return Err(ProgramError::Failed(format!("the root key {key_id:?} of this machine is another than the fleet's of that name")));
     }
     Ok((secret.reveal().to_owned(), key_id))
@@ -359,6 +383,7 @@ fn show(row: &Value, secret: Option<&str>) {
     let known = text("secret_key_id");
     let under = if known.is_empty() { ", not signed with yet".to_owned() } else { format!(" under root key {known}") };
     let until = screen::moment(row, "previous_secret_until");
+    let seen = screen::moment(row, "secret_seen_at");
     screen::fields(
         &text("action_id"),
         &[
@@ -372,7 +397,9 @@ fn show(row: &Value, secret: Option<&str>) {
             ("state", format!("{}{killed}", screen::verdict(is_well, state))),
             ("secret", format!("version {}{under}", text("secret_version"))),
             ("sha256", text("secret_sha256")),
+            ("last used", if seen.is_empty() { seen } else { format!("an answer was signed with it at {seen} UTC") }),
             ("overlap", if until.is_empty() { until } else { format!("the previous secret counts until {until} UTC") }),
+            ("checks", if row["check_every_s"] == 0 { String::new() } else { format!("a test event every {} s", text("check_every_s")) }),
             ("version", format!("{}, changed {} UTC", text("version"), screen::moment(row, "updated_at"))),
         ],
     );

@@ -33,6 +33,13 @@ pub struct CheckUrl {
     /// Decide on the name alone.
     #[arg(long)]
     no_dns: bool,
+    /// Print JSON lines, as it always does.
+    #[arg(long)]
+    json: bool,
+}
+
+fn print(url: &str, verdict: &str, reason: &str) {
+    say(json!({"url": url, "verdict": verdict, "reason": reason}));
 }
 
 impl CheckUrl {
@@ -40,9 +47,13 @@ impl CheckUrl {
         let egress = Egress::new(&config.egress)?;
         for url in &self.urls {
             if url == "-" {
-                for line in std::io::stdin().lock().lines() {
+                for line in std::io::stdin().lock().split(b'\n') {
                     let line = line.map_err(|error| ProgramError::Failed(format!("standard input: {error}")))?;
-                    self.check(&egress, line.strip_suffix('\r').unwrap_or(&line)).await;
+                    let line = line.strip_suffix(b"\r").unwrap_or(&line);
+                    match std::str::from_utf8(line) {
+                        Ok(url) => self.check(&egress, url).await,
+                        Err(_) => print(&String::from_utf8_lossy(line), "invalid", "it is not UTF-8"),
+                    }
                 }
             } else {
                 self.check(&egress, url).await;
@@ -53,7 +64,7 @@ impl CheckUrl {
 
     async fn check(&self, egress: &Egress, url: &str) {
         let (verdict, reason) = self.judge(egress, url).await;
-        say(json!({"url": url, "verdict": verdict, "reason": reason}));
+        print(url, verdict, &reason);
     }
 
     async fn judge(&self, egress: &Egress, url: &str) -> (&'static str, String) {

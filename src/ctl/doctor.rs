@@ -18,6 +18,8 @@ use crate::store::{Database, health, schema};
 const NOBODY: &str = "https://authio-actions-doctor.invalid/";
 /// Signatures are refused when clocks differ by 300 s; long before that something is wrong.
 const MOST_SKEW: Duration = Duration::from_secs(5);
+/// From here on making log files stalls nobody: half a minute of a busy fleet.
+const KEPT_LOG_MB: i64 = 512;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Check database, roles, version, keys, DNS, SMTP, clock and fleet.
@@ -85,6 +87,7 @@ impl Doctor {
                 Warning("fsync or synchronous_commit is off: a crash may forget decided outcomes".to_owned())
             },
         ));
+        findings.push(("upkeep", upkeep(&server)));
         findings.push((
             "roles",
             match server.roles.as_slice() {
@@ -147,9 +150,26 @@ fn clock(asked: OffsetDateTime, server: OffsetDateTime, answered: OffsetDateTime
     }
 }
 
+/// Settings without which a busy fleet slows down or stumbles.
+fn upkeep(server: &health::Server) -> Finding {
+    if !server.autovacuum {
+        return Warning("autovacuum is off: a busy queue slows down within minutes; set autovacuum = on".to_owned());
+    }
+    if server.kept_log_mb < KEPT_LOG_MB {
+        return Warning(format!(
+            "min_wal_size is {} MB: under load everybody waits while log files are made; set it to 1GB",
+            server.kept_log_mb
+        ));
+    }
+    Well("autovacuum runs, log files are used again".to_owned())
+}
+
 fn keys(config: &Config, actions: Option<&health::Actions>) -> Finding {
     let keys = match config.root_keys() {
         Ok(keys) => keys,
+        Err(error) if config.secrets.root_keys.is_none() && config.secrets.root_keys_file.is_none() => {
+            return Warning(format!("{error}; only workers and who shows secrets need them"));
+        }
         Err(error) => return Failure(error.to_string()),
     };
     let Some(actions) = actions else { return Well(format!("the newest is {}", keys.newest_id())) };
@@ -169,27 +189,28 @@ async fn dns(config: &Config, endpoints: &[String]) -> Finding {
         Ok(egress) => egress,
         Err(error) => return Failure(error.to_string()),
     };
-    let mut forbidden = Vec::new();
+    let mut unwell = Vec::new();
     for url in endpoints {
-        match egress.clear(url, Instant::now() + PATIENCE, &mut Phases::default()).await {
-            Ok(_) => {}
-            Err(CallError::Blocked(why)) => forbidden.push(format!("{url}: {why}")),
-            Err(error) => return Failure(format!("{url}: {error}; see egress.dns_servers")),
+        if let Err(error) = egress.clear(url, Instant::now() + PATIENCE, &mut Phases::default()).await {
+            unwell.push(format!("{url}: {error}"));
         }
     }
-    if let Some(first) = forbidden.first() {
-        return Warning(format!("{} endpoints are forbidden, such as {first}", forbidden.len()));
+    if unwell.len() < endpoints.len() {
+        // What resolves for one customer shows that the resolvers answer.
+        return match unwell.first() {
+            None => Well(format!("{} endpoints resolve", endpoints.len())),
+            Some(first) => Warning(format!("{} of {} endpoints cannot be called, such as {first}", unwell.len(), endpoints.len())),
+        };
     }
-    if !endpoints.is_empty() {
-        return Well(format!("{} endpoints resolve", endpoints.len()));
-    }
+    let of_them = unwell.first().map(|first| format!("none of {} endpoints can be called, such as {first}; ", endpoints.len()));
+    let of_them = of_them.unwrap_or_default();
     match egress.clear(NOBODY, Instant::now() + PATIENCE, &mut Phases::default()).await {
         Err(CallError::Network { why, .. }) if why.contains("has no address") || why.contains("answered with a failure") => {
-            Well("the resolvers answer".to_owned())
+            if of_them.is_empty() { Well("the resolvers answer".to_owned()) } else { Warning(format!("{of_them}the resolvers answer")) }
         }
         Ok(_) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
         Err(CallError::Blocked(_)) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
-        Err(error) => Failure(format!("{error}; see egress.dns_servers")),
+        Err(error) => Failure(format!("{of_them}{error}; see egress.dns_servers")),
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::action::parsed;
 use super::{say, screen};
 use crate::config::Config;
+use crate::domain::Status;
 use crate::program::{self, ProgramError};
 use crate::store::control::{self, Wanted};
 use crate::store::{Database, schema};
@@ -40,20 +41,27 @@ enum Command {
         #[arg(long, value_name = "PROJECT")]
         project: Option<String>,
         /// Only with this status.
-        #[arg(long, value_name = "STATUS")]
+        #[arg(long, value_name = "STATUS", value_parser = statuses())]
         status: Option<String>,
         /// How many, 1 to 10000.
         #[arg(short, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=10_000))]
         n: i32,
     },
     /// Show one with everything that is known of it.
+    #[command(after_help = "Example:\n  actionsctl invocations show inv_…")]
     Show { id: String },
     /// Follow what ends, until Ctrl-C.
+    #[command(after_help = "Example:\n  actionsctl invocations tail --action action_… --json | jq .error")]
     Tail {
         /// Only of this action.
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
     },
+}
+
+/// Every status that an invocation can have.
+fn statuses() -> Vec<&'static str> {
+    ["queued", "running"].into_iter().chain(Status::ALL.iter().map(|status| status.as_str())).collect()
 }
 
 impl Invocations {
@@ -110,7 +118,15 @@ impl Invocations {
             say(screen::bold(HEAD));
         }
         loop {
-            let rows = control::finished(database, LOOK_BACK_MS, action).await?;
+            let rows = match control::finished(database, LOOK_BACK_MS, action).await {
+                Ok(rows) => rows,
+                Err(error) if error.is_unreachable() => {
+                    eprintln!("actionsctl: {error}; still trying");
+                    tokio::time::sleep(LOOK_EVERY * 4).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let mut present = HashSet::with_capacity(rows.len());
             for row in &rows {
                 let value = parsed(row)?;

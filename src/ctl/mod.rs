@@ -7,6 +7,7 @@
 mod action;
 mod bench;
 mod check_url;
+mod completions;
 mod doctor;
 mod invocations;
 mod migrate;
@@ -41,7 +42,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring the database's schema to this program's version.
-    Migrate,
+    Migrate(migrate::Migrate),
     /// Check database, roles, version, keys, DNS, SMTP, clock and fleet.
     Doctor(doctor::Doctor),
     /// Make, look at and change actions.
@@ -58,13 +59,20 @@ enum Command {
     Sign(signature::Sign),
     /// Check a signature header, and say what is wrong with it.
     Verify(signature::Verify),
+    /// Print what lets a shell complete these commands.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Completions),
 }
 
 /// Runs one command.
 pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
+    if let Command::Completions(command) = arguments.command {
+        command.run(); // a shell has no configuration
+        return Ok(());
+    }
     let config = program::load(arguments.config.as_deref())?;
     match arguments.command {
-        Command::Migrate => migrate::run(&config).await,
+        Command::Migrate(command) => command.run(&config).await,
         Command::Doctor(command) => command.run(&config).await,
         Command::Action(command) => command.run(&config).await,
         Command::Invocations(command) => command.run(&config).await,
@@ -73,6 +81,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::CheckUrl(command) => command.run(&config).await,
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Completions(_) => Ok(()), // was above
     }
 }
 

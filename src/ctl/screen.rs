@@ -20,8 +20,15 @@ pub fn json_array(rows: &[String]) {
 pub fn fields(title: &str, fields: &[(&str, String)]) {
     say(bold(title));
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        say(format_args!("  {name:<11} {value}"));
+        say(format_args!("  {name:<11} {}", plain(value)));
     }
+}
+
+/// A text without control characters, except for our own emphasis: what a stranger wrote must
+/// not steer the terminal.
+pub fn plain(text: &str) -> String {
+    let is_emphasis = std::io::stdout().is_terminal() && text.starts_with("\x1b[3");
+    text.chars().map(|c| if c.is_control() && !(is_emphasis && c == '\x1b') { ' ' } else { c }).collect()
 }
 
 /// Emphasis, on a terminal only.

@@ -26,6 +26,9 @@ struct Input {
     /// File with the raw body; - is standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
     body: PathBuf,
+    /// Print one JSON object; verify always does.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Make the signature header of a body.
@@ -86,7 +89,8 @@ fn now() -> i64 {
 impl Sign {
     pub fn run(self) -> Result<(), ProgramError> {
         let (secrets, body) = self.input.read()?;
-        say(sign::header(&secrets.iter().collect::<Vec<_>>(), self.time.unwrap_or_else(now), &body));
+        let header = sign::header(&secrets.iter().collect::<Vec<_>>(), self.time.unwrap_or_else(now), &body);
+        say(if self.input.json { json!({"header": header}).to_string() } else { header });
         Ok(())
     }
 }

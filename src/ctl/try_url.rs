@@ -156,7 +156,9 @@ impl Try {
             (Ok(answer), Some(check)) => judge(&action, &project, answer, check),
             (Ok(_), None) => failure(&action, Status::InvalidSignature, "the response signature was not checked"),
             (Err(CallError::Blocked(why)), _) => failure(&action, Status::SsrfBlocked, why),
-            (Err(error @ CallError::Network { .. }), _) => failure(&action, Status::NetworkError, &error.to_string()),
+            (Err(error @ (CallError::Network { .. } | CallError::Ours(_))), _) => {
+                failure(&action, Status::NetworkError, &error.to_string())
+            }
             (Err(CallError::OutOfTime { phase }), _) => {
                 failure(&action, Status::Timeout, &format!("the endpoint used up its {} ms in: {phase}", self.timeout_ms))
             }
@@ -213,7 +215,7 @@ impl Try {
             super::say(screen::bold("dropped"));
             for one in dropped {
                 let values = if one.values.is_empty() { String::new() } else { format!(": {}", one.values.join(", ")) };
-                super::say(format_args!("  {}  {}{values}", one.field, one.why));
+                super::say(screen::plain(&format!("  {}  {}{values}", one.field, one.why)));
             }
         }
     }

@@ -1,13 +1,15 @@
 //! Which addresses may be dialled.
 //!
 //! Sources: the IANA registries "IPv4 Special-Purpose Address Space" and "IPv6
-//! Special-Purpose Address Space", "IPv4 Multicast Address Space" and "IPv6 Global Unicast
-//! Address Assignments", as of 2026-11.
+//! Special-Purpose Address Space" as of 2026-07-18, which stand in `tests/data` as IANA
+//! publishes them; "IPv4 Multicast Address Space"; "IPv6 Global Unicast Address Assignments".
+//! The tests draw every block's edges from those files, so a new file tells what is missing here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::hosts;
 use crate::config;
 
 /// Every special-purpose block of IPv4, with the network's last bits and its name.
@@ -81,6 +83,7 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
 pub struct Rules {
     pub(super) blocked_suffixes: Vec<String>,
     pub(super) fixed_names: Vec<String>,
+    pub(super) hosts_names: Vec<String>,
     /// Plain http is permitted where the host is this machine.
     pub(super) plain_on_loopback: bool,
     allowed: Vec<IpNet>,
@@ -90,9 +93,11 @@ impl Rules {
     /// Takes the operator's rules from the configuration.
     pub fn new(config: &config::Egress) -> Self {
         let plain = |name: &str| name.trim_matches('.').to_ascii_lowercase();
+        let ascii = |name: &str| url::Host::parse(&plain(name)).map_or_else(|_| plain(name), |host| host.to_string());
         Self {
-            blocked_suffixes: config.blocked_suffixes.iter().map(|suffix| plain(suffix)).filter(|suffix| !suffix.is_empty()).collect(),
+            blocked_suffixes: config.blocked_suffixes.iter().map(|suffix| ascii(suffix)).collect(),
             fixed_names: config.resolve.keys().map(|name| plain(name)).collect(),
+            hosts_names: hosts::names(),
             plain_on_loopback: false,
             allowed: config.allow_cidrs.clone(),
         }
@@ -101,90 +106,5 @@ impl Rules {
     /// Why an address may not be dialled, if so.
     pub fn forbid(&self, address: IpAddr) -> Option<&'static str> {
         forbidden(address).filter(|_| !self.allowed.iter().any(|network| network.contains(&address)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_and_last_address_of_every_ipv4_block_are_forbidden() {
-        for (network, prefix, name) in IPV4_BLOCKS {
-            let first = u32::from_be_bytes(network);
-            let last = first | (u32::MAX.checked_shr(prefix).unwrap_or(0));
-            for bits in [first, last] {
-                assert_eq!(forbidden(Ipv4Addr::from_bits(bits).into()), Some(name));
-            }
-        }
-    }
-
-    #[test]
-    fn neighbours_of_the_blocks_are_allowed() {
-        for address in [
-            "1.0.0.0",
-            "9.255.255.255",
-            "11.0.0.0",
-            "100.63.255.255",
-            "100.128.0.0",
-            "126.255.255.255",
-            "128.0.0.0",
-            "169.253.255.255",
-            "169.255.0.0",
-            "172.15.255.255",
-            "172.32.0.0",
-            "191.255.255.255",
-            "192.0.1.0",
-            "192.0.3.0",
-            "192.167.255.255",
-            "192.169.0.0",
-            "198.17.255.255",
-            "198.20.0.0",
-            "223.255.255.255",
-            "8.8.8.8",
-            "2606:4700::1111",
-            "2001:4860:4860::8888",
-            "2001:200::",
-            "2003::1",
-            "2001:db7:ffff::",
-            "2001:db9::",
-            "3ffd::1",
-            "3fff:1000::",
-            "2a00:1450::200:5efe:808:808",
-        ] {
-            assert_eq!(forbidden(address.parse().unwrap()), None, "{address}");
-        }
-    }
-
-    #[test]
-    fn every_form_that_hides_an_inner_address_is_forbidden() {
-        for address in [
-            "::",
-            "::1",
-            "::7f00:1",
-            "::ffff:127.0.0.1",
-            "::ffff:8.8.8.8",
-            "::ffff:0:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::a00:1",
-            "100::1",
-            "2001::1",
-            "2001:1ff:ffff::",
-            "2001:db8::1",
-            "2002:7f00:1::",
-            "fc00::1",
-            "fd00::1",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-            "5f00::1",
-            "2a00:1450::5efe:7f00:1",
-            "2a00:1450::200:5efe:a00:1",
-            "3fff::1",
-            "4000::1",
-            "1fff:ffff::",
-        ] {
-            assert!(forbidden(address.parse().unwrap()).is_some(), "{address}");
-        }
     }
 }

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use url::Host;
 
@@ -26,8 +27,10 @@ const USER_AGENT: &str = concat!("Authio-Actions/", env!("CARGO_PKG_VERSION"));
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How long the body of a failure is worth waiting for: only its hash is kept.
 const FAILED_BODY_PATIENCE: Duration = Duration::from_millis(250);
-/// How long one of several addresses may take before the next is tried.
-const ADDRESS_PATIENCE: Duration = Duration::from_millis(300);
+/// How long one of several addresses may take before the next is tried beside it.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// The most addresses that are tried: a name with hundreds must not make us knock at them all.
+const MAX_ATTEMPTS: usize = 8;
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +98,13 @@ fn explain(error: &hyper::Error) -> String {
     }
 }
 
+/// Whether this machine is out of sockets, ports or memory, and the endpoint is innocent.
+pub(super) fn is_ours(error: &std::io::Error) -> bool {
+    // ENFILE, EMFILE and ENOBUFS, which have no kind of their own.
+    matches!(error.raw_os_error(), Some(23 | 24 | 105))
+        || matches!(error.kind(), std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::AddrNotAvailable)
+}
+
 fn explain_io(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "the endpoint refused the connection".to_owned(),
@@ -104,15 +114,14 @@ fn explain_io(error: &std::io::Error) -> String {
     }
 }
 
-/// Dials the judged addresses in turn, then speaks TLS and HTTP.
+/// Dials the judged addresses, then speaks TLS and HTTP. Its caller watches the budget.
 pub(super) async fn open(
     target: &Target,
     tls: &Arc<rustls::ClientConfig>,
-    deadline: Instant,
     phases: &mut Phases,
 ) -> Result<(Connection, SocketAddr), CallError> {
     phases.enter(Phase::Connect);
-    let (stream, address) = dial(&target.addresses, deadline).await?;
+    let (stream, address) = dial(&target.addresses).await?;
     let endpoint = &target.endpoint;
     if endpoint.is_plain() {
         let stream = speak(stream).await.map_err(|why| CallError::Network { phase: Phase::Connect, why })?;
@@ -145,24 +154,40 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     Ok(Connection(sender))
 }
 
-async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<(TcpStream, SocketAddr), CallError> {
+/// Happy eyeballs (RFC 8305): the next address is tried as soon as one fails, or beside one
+/// that takes its time. The first to connect wins, and the others are given up.
+async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), CallError> {
+    let mut untried = in_turns(addresses).into_iter().take(MAX_ATTEMPTS);
+    let mut attempts = JoinSet::new();
     let mut why = "the name has no address".to_owned();
-    for (at, address) in addresses.iter().enumerate() {
-        let is_last = at + 1 == addresses.len();
-        let until = if is_last { deadline } else { deadline.min(Instant::now() + ADDRESS_PATIENCE) };
-        match tokio::time::timeout_at(until, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
+    loop {
+        if let Some(address) = untried.next() {
+            attempts.spawn(async move { TcpStream::connect(address).await.map(|stream| (stream, address)) });
+        }
+        tokio::select! {
+            attempt = attempts.join_next() => match attempt {
+                Some(Ok(Ok((stream, address)))) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "TCP_NODELAY");
+                    }
+                    return Ok((stream, address));
                 }
-                return Ok((stream, *address));
-            }
-            Ok(Err(error)) => why = explain_io(&error),
-            Err(_) if is_last => return Err(CallError::OutOfTime { phase: Phase::Connect }),
-            Err(_) => {}
+                Some(Ok(Err(error))) if is_ours(&error) => return Err(CallError::Ours(format!("this worker cannot open a socket: {error}"))),
+                Some(Ok(Err(error))) => why = explain_io(&error),
+                Some(Err(error)) => why = error.to_string(),
+                None => return Err(CallError::Network { phase: Phase::Connect, why }),
+            },
+            () = tokio::time::sleep(ATTEMPT_DELAY), if untried.len() > 0 => {}
         }
     }
-    Err(CallError::Network { phase: Phase::Connect, why })
+}
+
+/// IPv4 and IPv6 in turns, so that a family without a route costs one attempt. IPv4 first:
+/// every public endpoint has it, and not every worker's network has the other.
+fn in_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let (v4, v6): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses.iter().partition(|address| address.is_ipv4());
+    let longest = v4.len().max(v6.len());
+    (0..longest).flat_map(|n| [v4.get(n), v6.get(n)]).flatten().copied().collect()
 }
 
 /// Reads an answer up to the cap; also tells whether the connection may be used again.

@@ -12,6 +12,7 @@
 
 mod address;
 mod connection;
+mod hosts;
 mod phase;
 mod resolver;
 mod url;
@@ -48,6 +49,9 @@ pub enum CallError {
         /// What went wrong.
         why: String,
     },
+    /// This machine has no socket or no memory left: the fleet's fault, not the endpoint's.
+    #[error("{0}")]
+    Ours(String),
     /// The budget ended first.
     #[error("out of time in {phase}")]
     OutOfTime {
@@ -79,8 +83,17 @@ pub struct Egress {
     idle: Mutex<Idle>,
 }
 
-/// Idle connections by owner and address, with the moment since when they are idle.
-type Idle = HashMap<(String, SocketAddr), Vec<(Instant, Connection)>>;
+/// Idle connections with the moment since when they are idle.
+type Idle = HashMap<Peer, Vec<(Instant, Connection)>>;
+
+/// Who may use a connection again: the action for which it was opened, for the host whose
+/// certificate was checked, at the address that was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Peer {
+    owner: String,
+    host: String,
+    address: SocketAddr,
+}
 
 /// Idle connections kept for one action at one address.
 const MAX_IDLE: usize = 1024;
@@ -136,9 +149,7 @@ impl Egress {
                 let resolving = self.resolver.resolve(&endpoint.host_name);
                 let resolved = tokio::time::timeout_at(deadline, resolving).await;
                 phases.end();
-                resolved
-                    .map_err(|_| CallError::OutOfTime { phase: Phase::Dns })?
-                    .map_err(|why| CallError::Network { phase: Phase::Dns, why })?
+                resolved.unwrap_or(Err(CallError::OutOfTime { phase: Phase::Dns }))?
             }
         };
         self.check_answers(endpoint, &addresses)
@@ -171,29 +182,29 @@ impl Egress {
         phases: &mut Phases,
     ) -> Result<Answer, CallError> {
         let mut message = request.build(&target.endpoint)?;
-        for address in &target.addresses {
-            while let Some(mut connection) = self.take_idle(owner, *address) {
+        let peer = |address| Peer { owner: owner.to_owned(), host: target.endpoint.host_name.clone(), address };
+        for peer in target.addresses.iter().copied().map(peer) {
+            while let Some(mut connection) = self.take_idle(&peer) {
                 phases.enter(Phase::FirstByte);
                 match connection.send(message).await {
-                    Ok(response) => return self.finish(owner, *address, connection, response, deadline, phases).await,
+                    Ok(response) => return self.finish(peer, connection, response, deadline, phases).await,
                     // Only a request of which no byte was written comes back to be sent elsewhere.
                     Err((_, Some(unsent))) => message = unsent,
                     Err((why, None)) => return Err(CallError::Network { phase: Phase::FirstByte, why }),
                 }
             }
         }
-        let (mut connection, address) = connection::open(target, &self.tls, deadline, phases).await?;
+        let (mut connection, address) = connection::open(target, &self.tls, phases).await?;
         phases.enter(Phase::FirstByte);
         match connection.send(message).await {
-            Ok(response) => self.finish(owner, address, connection, response, deadline, phases).await,
+            Ok(response) => self.finish(peer(address), connection, response, deadline, phases).await,
             Err((why, _)) => Err(CallError::Network { phase: Phase::FirstByte, why }),
         }
     }
 
     async fn finish(
         &self,
-        owner: &str,
-        address: SocketAddr,
+        peer: Peer,
         connection: Connection,
         response: hyper::Response<hyper::body::Incoming>,
         deadline: Instant,
@@ -202,27 +213,26 @@ impl Egress {
         phases.enter(Phase::Body);
         let (answer, reusable) = connection::read(response, deadline).await?;
         if reusable && connection.is_open() && !self.idle_for.is_zero() {
-            self.keep_idle(owner, address, connection);
+            self.keep_idle(peer, connection);
         }
         Ok(answer)
     }
 
-    fn take_idle(&self, owner: &str, address: SocketAddr) -> Option<Connection> {
+    fn take_idle(&self, peer: &Peer) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (owner.to_owned(), address);
-        let connections = idle.get_mut(&key)?;
+        let connections = idle.get_mut(peer)?;
         let fresh = std::iter::from_fn(|| connections.pop())
             .find(|(since, connection)| since.elapsed() < self.idle_for && connection.is_open())
             .map(|(_, connection)| connection);
         if connections.is_empty() {
-            idle.remove(&key);
+            idle.remove(peer);
         }
         fresh
     }
 
-    fn keep_idle(&self, owner: &str, address: SocketAddr, connection: Connection) {
+    fn keep_idle(&self, peer: Peer, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry((owner.to_owned(), address)).or_default();
+        let connections = idle.entry(peer).or_default();
         if connections.len() < MAX_IDLE {
             connections.push((Instant::now(), connection));
         }
@@ -237,3 +247,6 @@ impl Egress {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

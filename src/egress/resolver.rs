@@ -11,6 +11,8 @@ use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::{NetError, runtime::TokioRuntimeProvider};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
+use super::connection::is_ours;
+use super::{CallError, Phase};
 use crate::config;
 
 pub struct Resolver {
@@ -26,12 +28,13 @@ impl Resolver {
         Self { fixed, dns: dns(config).map_err(|error| error.to_string()) }
     }
 
-    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, CallError> {
+        let network = |why| CallError::Network { phase: Phase::Dns, why };
         if let Some(addresses) = self.fixed.get(name) {
             return Ok(addresses.clone());
         }
-        let dns = self.dns.as_ref().map_err(|error| format!("no resolver: {error}; set egress.dns_servers"))?;
-        let absolute = Name::from_ascii(format!("{name}.")).map_err(|_| format!("{name} is no name that DNS knows"))?;
+        let dns = self.dns.as_ref().map_err(|error| network(format!("no resolver: {error}; set egress.dns_servers")))?;
+        let absolute = Name::from_ascii(format!("{name}.")).map_err(|_| network(format!("{name} is no name that DNS knows")))?;
         let (v4, v6) = tokio::join!(dns.lookup(absolute.clone(), RecordType::A), dns.lookup(absolute, RecordType::AAAA));
         let mut addresses = Vec::new();
         let mut failure = None;
@@ -48,8 +51,11 @@ impl Resolver {
         }
         match (addresses.is_empty(), failure) {
             (false, _) => Ok(addresses),
-            (true, Some(error)) => Err(format!("{name} could not be resolved: {}", short(&error))),
-            (true, None) => Err(format!("{name} has no address; are its A or AAAA records public?")),
+            (true, Some(NetError::Io(error))) if is_ours(&error) => {
+                Err(CallError::Ours(format!("this worker cannot ask its resolvers: {error}")))
+            }
+            (true, Some(error)) => Err(network(format!("{name} could not be resolved: {}", short(&error)))),
+            (true, None) => Err(network(format!("{name} has no address; are its A or AAAA records public?"))),
         }
     }
 }

@@ -6,6 +6,9 @@ use url::{Host, Url};
 
 use super::Rules;
 
+/// Names that mean the machine itself wherever they are asked (RFC 6761, and the usual hosts files).
+const MACHINE_SUFFIXES: [&str; 4] = ["localhost", "localdomain", "localdomain4", "localdomain6"];
+
 /// Why a URL is refused before any name is resolved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -31,8 +34,8 @@ impl Endpoint {
     pub(super) fn parse(text: &str, rules: &Rules) -> Result<Self, Refusal> {
         let invalid = |why: &str| Refusal::Invalid(why.to_owned());
         let forbidden = |why: &str| Refusal::Forbidden(why.to_owned());
-        if text.len() > 2048 {
-            return Err(invalid("it has more than 2048 bytes"));
+        if text.chars().count() > 2048 {
+            return Err(invalid("it has more than 2048 characters"));
         }
         // The parser would silently leave these out, and read another URL than people do.
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -42,8 +45,14 @@ impl Endpoint {
         if url.scheme() != "https" && !(rules.plain_on_loopback && url.scheme() == "http" && is_loopback(&url)) {
             return Err(invalid("its scheme is not https"));
         }
-        let authority = text.split_once("//").map_or("", |(_, rest)| rest);
-        let authority = authority.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        // The parser would mend `https:a.com` and `https:\\a.com`; people would read another URL.
+        let Some(rest) = text.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://")) else {
+            return Err(invalid("it does not start with https://"));
+        };
+        let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        if authority.is_empty() {
+            return Err(invalid("it has no host"));
+        }
         if authority.contains('@') || !url.username().is_empty() || url.password().is_some() {
             return Err(invalid("it has user-info before its host"));
         }
@@ -73,8 +82,14 @@ impl Endpoint {
         if rules.blocked_suffixes.iter().any(|suffix| is_or_under(suffix)) {
             return Err(forbidden("its host belongs to the operator"));
         }
-        if is_or_under("localhost") && !rules.fixed_names.contains(&endpoint.host_name) {
-            return Err(forbidden("its host is this machine"));
+        if let (Host::Domain(_), false) = (&endpoint.host, rules.fixed_names.contains(&endpoint.host_name)) {
+            if MACHINE_SUFFIXES.iter().any(|suffix| is_or_under(suffix)) || rules.hosts_names.contains(&endpoint.host_name) {
+                return Err(forbidden("its host is a name of the machine that calls"));
+            }
+            // No public name is a single label; what hosts files and search lists mean by one is inside.
+            if !endpoint.host_name.contains('.') {
+                return Err(forbidden("its host has no domain"));
+            }
         }
         Ok(endpoint)
     }
@@ -148,6 +163,12 @@ mod tests {
             "https://a.com:99999/",
             "https://[::1/",
             "file:///etc/passwd",
+            "https:a.com",
+            "https:/a.com",
+            "https:\\\\a.com",
+            "https:///a.com",
+            "https:@a.com/",
+            "https:///@a.com/",
         ] {
             assert!(matches!(judge(url), Err(Refusal::Invalid(_))), "{url}: {:?}", judge(url));
         }
@@ -176,6 +197,10 @@ mod tests {
             "https://ａｕｔｈｉｏ.com/",
             "https://0/",
             "https://10.1/",
+            "https://localhost.localdomain/",
+            "https://ip6-localhost/",
+            "https://intranet/",
+            "https://intranet./",
         ] {
             assert!(matches!(judge(url), Err(Refusal::Forbidden(_))), "{url}: {:?}", judge(url));
         }

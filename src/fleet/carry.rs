@@ -1,13 +1,14 @@
 //! One invocation, from claim to ending: the flow of the house in one place.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::Worker;
-use crate::domain::{Action, Answer, Body, Project, Status, request_body};
+use super::{Worker, sightings};
+use crate::domain::{Action, Answer, Body, Project, SignatureCheck, Status, request_body};
 use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, failure, judge};
 use crate::sign::{self, REQUEST_HEADER, Secret};
@@ -21,7 +22,7 @@ const WRITE_BACK: Duration = Duration::from_millis(50);
 const LEAST_BUDGET: Duration = Duration::from_millis(100);
 
 /// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
-pub async fn carry(worker: &Worker, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
+pub async fn carry(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
     let mut call = Call::default();
     let judgement = match attempt(worker, claim, action, project, started, &mut call).await {
         Ok(judgement) => judgement,
@@ -49,7 +50,7 @@ fn end(status: Status, why: impl Into<String>) -> End {
 }
 
 async fn attempt(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     claim: &Claim,
     action: &Action,
     project: &Project,
@@ -59,7 +60,7 @@ async fn attempt(
     if let Some(reason) = &claim.killed_reason {
         return Err(end(Status::Killed, format!("the action was killed: {reason}")));
     }
-    let secrets = derive(worker, claim).await?;
+    let (secrets, signing) = derive(worker, claim).await?;
     let secrets: Vec<&Secret> = secrets.iter().collect();
     // PostgreSQL's clock, carried on by the monotonic one.
     let now_unix = || (claim.claimed_unix + started.elapsed().as_secs_f64()) as i64;
@@ -72,7 +73,7 @@ async fn attempt(
         let occurred_at =
             occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
         let body = request_body(&claim.event_id, action.trigger, &occurred_at, &claim.project_id, &claim.event);
-        let signature = sign::header(&secrets, now_unix(), body.as_bytes());
+        let signature = sign::header(&secrets[..signing], now_unix(), body.as_bytes());
         let headers = [
             (REQUEST_HEADER, signature.as_str()),
             ("authio-action-id", &action.id),
@@ -89,8 +90,11 @@ async fn attempt(
     let answer = answer.map_err(|error| budget.blame(error, action))?;
     let signature = match &answer.body {
         Body::Whole(body) => sign::verify(&answer.signature, body, &secrets, now_unix()),
-        Body::TooLarge | Body::Broken => crate::domain::SignatureCheck::Absent, // judged by its size
+        Body::TooLarge | Body::Broken => SignatureCheck::Absent, // judged by its size
     };
+    if signature == (SignatureCheck::Valid { current: true }) {
+        sightings::saw(worker, &action.id, claim.secrets.current);
+    }
     let judgement = judge(action, project, &answer, &signature);
     call.answer = Some(answer);
     Ok(judgement)
@@ -121,6 +125,7 @@ impl Budget {
         let timeout_ms = action.timeout.as_millis();
         match error {
             CallError::Blocked(why) => end(Status::SsrfBlocked, why),
+            CallError::Ours(why) => end(Status::Expired, why),
             CallError::Network { .. } => end(Status::NetworkError, error.to_string()),
             CallError::OutOfTime { phase } if self.is_cut_short => {
                 end(Status::Expired, format!("the queue used up part of the endpoint's {timeout_ms} ms; they ended in: {phase}"))
@@ -130,8 +135,10 @@ impl Budget {
     }
 }
 
-/// The secrets that sign: the current one first, the previous one last while it counts.
-async fn derive(worker: &Worker, claim: &Claim) -> Result<Vec<Secret>, End> {
+/// The secrets that count, the current one first and the previous one last; and how many of
+/// them sign. Once the endpoint has shown that it has the current one, that signs alone: a
+/// receiver may read only the last signature.
+async fn derive(worker: &Worker, claim: &Claim) -> Result<(Vec<Secret>, usize), End> {
     let expired = |error: StoreError| end(Status::Expired, format!("the signing key could not be read: {error}"));
     let mut versions = claim.secrets.clone();
     if versions.current_key.is_none() {
@@ -143,12 +150,13 @@ async fn derive(worker: &Worker, claim: &Claim) -> Result<Vec<Secret>, End> {
         }
         versions = secrets::versions(&worker.database, &claim.action_id).await.map_err(expired)?;
     }
-    let SecretVersions { current, current_key, previous, previous_key } = versions;
+    let SecretVersions { current, current_key, previous, previous_key, is_seen } = versions;
     let mut wanted = vec![(current, current_key)];
     if let Some(previous) = previous {
         wanted.push((previous, previous_key));
     }
-    wanted
+    let signing = if is_seen { 1 } else { wanted.len() };
+    let secrets = wanted
         .into_iter()
         .map(|(version, key)| {
             let key = key.unwrap_or_default();
@@ -158,7 +166,8 @@ async fn derive(worker: &Worker, claim: &Claim) -> Result<Vec<Secret>, End> {
                 end(Status::Expired, format!("the worker lacks root key {key:?}, and never calls unsigned"))
             })
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok((secrets, signing))
 }
 
 fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {

@@ -11,9 +11,10 @@ use super::bulkhead::Bulkhead;
 use super::carry::carry;
 use super::catalog::Catalog;
 use super::crowd::Crowd;
-use super::rhythm::Rhythm;
+use super::rhythm::{Found, Rhythm};
 use super::write_back::Finished;
 use super::{Calls, Worker};
+use crate::config::Config;
 use crate::store::claim::{Claim, Look, claim};
 
 /// The most invocations of one claim.
@@ -28,7 +29,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSende
     let bulkhead = Arc::new(Bulkhead::new(limits.max_in_flight, limits.max_in_flight_per_action));
     let catalog = Arc::new(Catalog::default());
     let mut crowd = Crowd::default();
-    let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms));
+    let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     while !*stopped.borrow() {
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
@@ -38,7 +39,8 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSende
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
                 crowd.saw(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
-                let rest = rhythm.found(&turn, claims.len(), room.limit, Instant::now());
+                let newest = claims.last().map(|claim| Duration::from_secs_f64(claim.queue_ms.max(0.0) / 1000.0)).unwrap_or_default();
+                let rest = rhythm.found(&turn, Found { count: claims.len(), limit: room.limit, newest }, Instant::now());
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
                 rest
             }
@@ -69,6 +71,12 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSende
         let _ = claim(&worker.database, &worker.process.id, &bulkhead.room(0), nothing).await;
     }
     bulkhead.emptied().await;
+}
+
+/// What was enqueued longer ago has no time left, whatever its action's timeout: the longest,
+/// the fleet's allowance, and a second for clocks that jump.
+fn horizon(config: &Config) -> Duration {
+    Duration::from_secs(5) + Duration::from_millis(config.deadline.queue_allowance_ms.into()) + Duration::from_secs(1)
 }
 
 async fn start_calls(

@@ -14,6 +14,7 @@ mod catalog;
 mod claim_loop;
 mod crowd;
 mod rhythm;
+mod sightings;
 mod write_back;
 
 use std::future::Future;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::sightings::Sightings;
 use crate::config::{Config, ConfigError};
 use crate::egress::Egress;
 use crate::sign::RootKeys;
@@ -43,6 +45,7 @@ pub struct Worker {
     keys: RootKeys,
     metrics: Arc<Metrics>,
     process: Process,
+    sightings: Sightings,
 }
 
 /// Why a worker could not run.
@@ -72,7 +75,7 @@ impl Worker {
         if let Some(path) = &config.egress.extra_ca_file {
             tracing::warn!(path = %path.display(), "egress.extra_ca_file trusts more than the public roots: for development and tests only");
         }
-        Ok(Self { config, database, egress, keys, metrics, process: Process::this("worker") })
+        Ok(Self { config, database, egress, keys, metrics, process: Process::this("worker"), sightings: Sightings::default() })
     }
 
     /// Works until `stop` resolves, then drains: claims nothing more, finishes what it

@@ -23,22 +23,31 @@ const SAY_AWAKE_EVERY: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// Pause after a claim that failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Most looks go back this far, and one in so often over the whole queue.
+/// Most looks go back this far beyond the point up to which everything was claimed.
 const LOOK_BACK: Duration = Duration::from_millis(100);
-const WHOLE_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// One in so often goes back to the oldest that may still be alive.
+const FAR_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a bulkhead left behind is old, and its room may be back any moment.
-const WHOLE_LOOK_WHEN_CRAMPED: Duration = Duration::from_millis(20);
-/// A whole look may take a while where vacuum cannot clean up; it may cost this share of the time.
-const WHOLE_LOOK_SHARE: u32 = 20;
+const FAR_LOOK_WHEN_CRAMPED: Duration = Duration::from_millis(20);
+/// A far look takes long where vacuum has not cleaned up; it may cost this share of the time.
+const FAR_LOOK_SHARE: u32 = 20;
+
+/// When a look began, and a time that belongs to it.
+type Looked = Option<(Instant, Duration)>;
 
 /// What a worker remembers between two claims.
 pub struct Rhythm {
     poll: Duration,
+    /// Nothing that was enqueued longer ago can still be sent in time.
+    horizon: Duration,
     pause: Duration,
     usual: f64,
     said_awake: Option<Instant>,
-    /// When the last look over the whole queue began that left nothing, and how long it took.
-    whole_look: Option<(Instant, Duration)>,
+    /// And how long it took.
+    far_look: Looked,
+    /// After a claim that took all it might: its beginning, and how old the newest of it was
+    /// then. Older ones are in somebody's hands, so the next claim need not walk over them.
+    reached: Looked,
 }
 
 /// One claim.
@@ -46,8 +55,19 @@ pub struct Rhythm {
 pub struct Turn {
     pub look: Look,
     is_awake: bool,
+    is_far: bool,
     cramped: bool,
     started: Instant,
+}
+
+/// What a claim brought.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    pub count: usize,
+    /// It might have been so many.
+    pub limit: usize,
+    /// How long the newest of them had waited.
+    pub newest: Duration,
 }
 
 /// What comes after a claim.
@@ -59,8 +79,8 @@ pub struct Rest {
 }
 
 impl Rhythm {
-    pub fn new(poll: Duration) -> Self {
-        Self { poll, pause: poll, usual: 0.0, said_awake: None, whole_look: None }
+    pub fn new(poll: Duration, horizon: Duration) -> Self {
+        Self { poll, horizon, pause: poll, usual: 0.0, said_awake: None, far_look: None, reached: None }
     }
 
     /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
@@ -72,30 +92,36 @@ impl Rhythm {
             Some(_) if !is_awake => Some(false),
             Some(at) => (now - at > SAY_AWAKE_EVERY).then_some(true),
         };
-        let every = if cramped { WHOLE_LOOK_WHEN_CRAMPED } else { WHOLE_LOOK_EVERY };
-        let is_recent = self.whole_look.is_some_and(|(at, took)| now - at < every.max(took * WHOLE_LOOK_SHARE));
-        let back = is_recent.then_some(LOOK_BACK);
-        Turn { look: Look { back, says_awake }, is_awake, cramped, started: now }
+        let every = if cramped { FAR_LOOK_WHEN_CRAMPED } else { FAR_LOOK_EVERY };
+        let is_far = self.far_look.is_none_or(|(at, took)| now - at >= every.max(took * FAR_LOOK_SHARE));
+        let back = match self.far_look {
+            // Once, when starting: what is older than the horizon may have nobody else to end it.
+            None => None,
+            Some(_) if is_far => Some(self.horizon),
+            Some(_) => Some(LOOK_BACK + self.reached.map_or(Duration::ZERO, |(at, age)| age + (now - at))),
+        };
+        Turn { look: Look { back, says_awake }, is_awake, is_far, cramped, started: now }
     }
 
-    /// The rest after a claim that found so many, of at most `limit`.
-    pub fn found(&mut self, turn: &Turn, found: usize, limit: usize, now: Instant) -> Rest {
+    /// The rest after a claim.
+    pub fn found(&mut self, turn: &Turn, found: Found, now: Instant) -> Rest {
         let took = now - turn.started;
         if let Some(awake) = turn.look.says_awake {
             self.said_awake = awake.then_some(turn.started);
         }
-        let is_all = found < limit;
-        if turn.look.back.is_none() && is_all {
-            self.whole_look = Some((turn.started, took));
+        if turn.is_far {
+            self.far_look = Some((turn.started, took));
         }
-        self.usual = (self.usual * 7.0 + found as f64) / 8.0;
+        let is_all = found.count < found.limit;
+        self.reached = (!is_all && found.count > 0).then_some((turn.started, found.newest));
+        self.usual = (self.usual * 7.0 + found.count as f64) / 8.0;
         if turn.is_awake || (turn.cramped && self.usual >= BUSY) {
             // A timer that is set for less than its resolution takes all of it.
             return Rest { lasting: if took < GATHER / 2 { GATHER } else { Duration::ZERO }, is_light: false };
         }
         self.pause = match turn.look.says_awake {
             Some(false) => FIRST_PAUSE,
-            _ if found > 0 && (!is_all || turn.cramped) => Duration::ZERO, // nobody will notify of what is left
+            _ if found.count > 0 && (!is_all || turn.cramped) => Duration::ZERO, // nobody will notify of what is left
             _ => (self.pause * 2).clamp(FIRST_PAUSE, self.poll),
         };
         Rest { lasting: self.pause, is_light: true }
@@ -118,12 +144,22 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const HORIZON: Duration = Duration::from_secs(6);
+
+    fn rhythm() -> Rhythm {
+        Rhythm::new(Duration::from_millis(500), HORIZON)
+    }
+
+    /// So many of a limit that was not reached.
+    fn some(count: usize) -> Found {
+        Found { count, limit: 256, newest: MS }
+    }
 
     fn busy(now: Instant) -> Rhythm {
-        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let mut rhythm = rhythm();
         for _ in 0..10 {
             let turn = rhythm.turn(false, false, now);
-            rhythm.found(&turn, 20, 256, now);
+            rhythm.found(&turn, some(20), now);
         }
         rhythm
     }
@@ -140,10 +176,10 @@ mod tests {
     #[test]
     fn in_a_crowd_it_is_awake_for_single_events_too() {
         let now = Instant::now();
-        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let mut rhythm = rhythm();
         let turn = rhythm.turn(false, true, now);
         assert_eq!(turn.look.says_awake, Some(true));
-        assert_eq!(rhythm.found(&turn, 1, 256, now), Rest { lasting: GATHER, is_light: false });
+        assert_eq!(rhythm.found(&turn, some(1), now), Rest { lasting: GATHER, is_light: false });
     }
 
     #[test]
@@ -153,7 +189,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..40 {
             let turn = rhythm.turn(false, false, now);
-            let pause = rhythm.found(&turn, 0, 256, now).lasting;
+            let pause = rhythm.found(&turn, some(0), now).lasting;
             now += pause;
             if !turn.is_awake {
                 pauses.push((turn.look.says_awake, pause));
@@ -169,33 +205,50 @@ mod tests {
     fn a_cramped_worker_is_never_relied_on_and_looks_for_old_invocations_often() {
         let mut now = Instant::now();
         let mut rhythm = busy(now);
-        let mut whole = 0;
+        let mut far = 0;
         for _ in 0..100 {
             let turn = rhythm.turn(true, false, now);
-            whole += u32::from(turn.look.back.is_none());
-            assert_eq!(rhythm.found(&turn, 20, 256, now), Rest { lasting: GATHER, is_light: false }, "busy all the same");
+            far += u32::from(turn.look.back == Some(HORIZON));
+            assert_eq!(rhythm.found(&turn, some(20), now), Rest { lasting: GATHER, is_light: false }, "busy all the same");
             assert!(!turn.is_awake && !rhythm.is_relied_on());
             now += GATHER;
         }
-        assert!((4..=6).contains(&whole), "{whole} whole looks in 100 ms");
+        assert!((4..=6).contains(&far), "{far} far looks in 100 ms");
     }
 
     #[test]
-    fn a_full_claim_is_followed_by_the_next_at_once_and_over_the_whole_queue() {
+    fn after_a_full_claim_the_next_follows_at_once_and_goes_on_where_it_stopped() {
         let now = Instant::now();
-        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let mut rhythm = busy(now);
         let turn = rhythm.turn(false, false, now);
-        assert_eq!(rhythm.found(&turn, 2, 2, now).lasting, Duration::ZERO);
-        assert_eq!(rhythm.turn(false, false, now).look.back, None);
+        rhythm.found(&turn, Found { count: 2, limit: 2, newest: 700 * MS }, now);
+        assert_eq!(rhythm.turn(false, false, now + 10 * MS).look.back, Some(810 * MS));
+        // A far look comes all the same, also while every claim is full.
+        assert_eq!(rhythm.turn(false, false, now + 250 * MS).look.back, Some(HORIZON));
+        let mut asleep = self::rhythm();
+        let turn = asleep.turn(false, false, now);
+        assert_eq!(asleep.found(&turn, Found { count: 2, limit: 2, newest: MS }, now).lasting, Duration::ZERO);
     }
 
     #[test]
-    fn an_expensive_whole_look_is_a_rare_one() {
+    fn an_expensive_far_look_is_a_rare_one() {
         let now = Instant::now();
-        let mut rhythm = Rhythm::new(Duration::from_millis(500));
+        let mut rhythm = rhythm();
         let turn = rhythm.turn(false, false, now);
-        rhythm.found(&turn, 0, 256, now + 100 * MS);
+        rhythm.found(&turn, some(0), now + 100 * MS);
         assert_eq!(rhythm.turn(false, false, now + 1999 * MS).look.back, Some(LOOK_BACK));
-        assert_eq!(rhythm.turn(false, false, now + 2000 * MS).look.back, None);
+        assert_eq!(rhythm.turn(false, false, now + 2000 * MS).look.back, Some(HORIZON));
+    }
+
+    #[test]
+    fn the_whole_queue_is_looked_at_once_when_starting() {
+        let now = Instant::now();
+        let mut rhythm = rhythm();
+        let turn = rhythm.turn(false, false, now);
+        assert_eq!(turn.look.back, None);
+        rhythm.found(&turn, some(0), now + MS);
+        for seconds in [1, 60, 3600] {
+            assert_eq!(rhythm.turn(false, false, now + Duration::from_secs(seconds)).look.back, Some(HORIZON));
+        }
     }
 }

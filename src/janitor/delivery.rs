@@ -4,36 +4,21 @@
 //! leaves it to be sent again, with the same Message-ID; no mail is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
-
+use super::bell::Bell;
 use crate::smtp::{Letter, Mailer};
 use crate::store::outbox::{self, Waiting};
 use crate::store::{Database, StoreError};
 
 /// The most mails taken at a time: together they must be sent within the minute they are held.
 const BATCH: i32 = 2;
-
-/// What the ticks tell the delivery.
-#[derive(Default)]
-pub struct Bell {
-    rings: Notify,
-    epoch: watch::Sender<Option<i64>>,
-}
-
-impl Bell {
-    /// Something is due, and this janitor leads.
-    pub fn ring(&self, epoch: i64) {
-        self.epoch.send_replace(Some(epoch));
-        self.rings.notify_one();
-    }
-}
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Delivers whenever the bell rings, for as long as the janitor lives.
 pub async fn run(database: Database, mailer: Mailer, bell: Arc<Bell>) {
     loop {
-        bell.rings.notified().await;
-        let Some(epoch) = *bell.epoch.borrow() else { continue };
+        let epoch = bell.heard().await;
         if let Err(error) = deliver(&database, &mailer, epoch).await {
             tracing::warn!(%error, "mails wait; the next tick rings again");
         }
@@ -47,7 +32,9 @@ async fn deliver(database: &Database, mailer: &Mailer, epoch: i64) -> Result<(),
             return Ok(());
         }
         for mail in due {
-            send(database, mailer, &mail).await?;
+            if outbox::hold(database, epoch, &mail).await? {
+                send(database, mailer, &mail).await?;
+            }
         }
     }
 }
@@ -59,13 +46,18 @@ async fn send(database: &Database, mailer: &Mailer, mail: &Waiting) -> Result<()
     match mailer.send(&letter).await {
         Ok(()) => {
             tracing::info!(mail = id, action = action_id, attempts, "mail sent");
-            outbox::sent(database, *id).await
+            // It must not be sent again because the database was away for a moment.
+            while let Err(error) = outbox::sent(database, *id).await {
+                tracing::warn!(mail = id, %error, "a mail was sent, which cannot be written down yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(())
         }
         // Also what is refused for good is tried again: a person may mend the mailbox or the
         // configuration, and a kill must not go unsaid.
         Err(error) => {
             tracing::warn!(mail = id, action = action_id, attempts, %error, "mail not sent; it is tried again");
-            outbox::failed(database, *id).await
+            outbox::failed(database, mail).await
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::mail;
+use super::{horizon, mail};
 use crate::config::{self, Config};
 use crate::store::duties::{self, Figures, Second};
 use crate::store::{Database, StoreError};
@@ -139,8 +139,13 @@ impl KillSwitch {
         let figures = duties::figures(database, &suspects).await?;
         for figures in &figures {
             let exact = cause(figures.calls, figures.errors, figures.timeouts, figures.consecutive_5xx, limits);
-            if let Some(cause) = exact {
-                self.trip(database, epoch, figures, cause, config, metrics).await?;
+            let Some(cause) = exact else { continue };
+            match self.trip(database, epoch, figures, cause, config, metrics).await {
+                // Somebody who is changing this action must not spare the others.
+                Err(error @ StoreError::Refused { .. }) => {
+                    tracing::warn!(%error, action = figures.action_id, "could not kill; the next tick tries again");
+                }
+                result => result?,
             }
         }
         // What is killed, disabled or counting afresh has no past here any more.
@@ -164,7 +169,7 @@ impl KillSwitch {
     ) -> Result<(), StoreError> {
         let reason = cause.words(figures, &config.kill_switch);
         let mail = mail::action_killed(figures, &reason, config.dashboard.url.as_deref());
-        if duties::kill(database, epoch, figures, &reason, &mail).await? {
+        if duties::kill(database, epoch, figures, &reason, &mail, horizon(config)).await? {
             metrics.kills.get_or_create(&ReasonLabel { reason: cause.label() }).inc();
             tracing::warn!(action = figures.action_id, project = figures.project_id, reason, "killed");
         }

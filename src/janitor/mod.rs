@@ -5,7 +5,9 @@
 //! database: losing the leader costs seconds, and what a paused one still writes when it
 //! wakes up finds its epoch over. It never judges an answer and never calls an endpoint.
 
+mod bell;
 mod delivery;
+mod house;
 mod kill_switch;
 mod mail;
 
@@ -17,20 +19,31 @@ use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
 use crate::smtp::Mailer;
-use crate::store::duties;
-use crate::store::processes::{self, Process};
+use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema};
+use crate::store::{chores, duties};
 use crate::telemetry::Metrics;
 
-use self::delivery::Bell;
+use self::bell::Bell;
 use self::kill_switch::KillSwitch;
 
 const BEAT: Duration = Duration::from_secs(5);
-/// Partitions, retention and dead processes can wait this long.
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
+/// Partitions, daily counts and dead processes can wait this long.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// What has no hurry is done once in so many ticks.
+const CHORES_TICKS: u32 = 5;
 /// The lease outlives so many missed ticks.
 const LEASE_TICKS: u32 = 3;
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+
+/// What was enqueued longer ago is past every deadline: the longest timeout of an action, the
+/// fleet's allowance, and some seconds for commits that took their time.
+///
+/// What a reader's snapshot keeps vacuum from cleaning up gathers at the old end of the queue,
+/// and walking over it costs more every second; so ticks look no further back.
+fn horizon(config: &Config) -> Duration {
+    Duration::from_secs(5) + Duration::from_millis(config.deadline.queue_allowance_ms.into()) + Duration::from_secs(3)
+}
 
 /// Why a janitor could not run.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +63,18 @@ pub struct Janitor {
     metrics: Arc<Metrics>,
     process: Process,
     mailer: Option<Mailer>,
-    bell: Arc<Bell>,
+    mails: Arc<Bell>,
+    house: Arc<Bell>,
 }
 
 /// What a leader keeps in memory from tick to tick.
 struct Lead {
     epoch: i64,
     kill_switch: KillSwitch,
-    kept_house_at: Instant,
+    looked_at: Instant,
+    kept_house_at: Option<Instant>,
+    did_chores_at: Instant,
+    is_fleet_blamed: bool,
 }
 
 impl Janitor {
@@ -69,14 +86,16 @@ impl Janitor {
         if mailer.is_none() {
             tracing::warn!("smtp.url is not set: mails wait in the outbox");
         }
-        Ok(Self { config, database, metrics, process: Process::this("janitor"), mailer, bell: Arc::default() })
+        Ok(Self { config, database, metrics, process: Process::this("janitor"), mailer, mails: Arc::default(), house: Arc::default() })
     }
 
     /// Watches until `stop` resolves.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), JanitorError> {
         let mut lead: Option<Lead> = None;
-        let delivering =
-            self.mailer.take().map(|mailer| tokio::spawn(delivery::run(self.database.clone(), mailer, Arc::clone(&self.bell))));
+        let mut beside = vec![tokio::spawn(house::run(self.database.clone(), self.config.retention.days, Arc::clone(&self.house)))];
+        if let Some(mailer) = self.mailer.take() {
+            beside.push(tokio::spawn(delivery::run(self.database.clone(), mailer, Arc::clone(&self.mails))));
+        }
         let mut ticks = tokio::time::interval(self.config.kill_switch.tick());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT);
@@ -86,7 +105,9 @@ impl Janitor {
             tokio::select! {
                 () = &mut stop => break,
                 _ = ticks.tick() => {
+                    let began = Instant::now();
                     let ticked = self.tick(&mut lead).await;
+                    self.metrics.tick.observe(began.elapsed().as_secs_f64());
                     let is_up = !matches!(&ticked, Err(error) if error.is_unreachable());
                     self.metrics.database_up.set(i64::from(is_up));
                     if let Err(error) = ticked {
@@ -98,8 +119,8 @@ impl Janitor {
                 },
             }
         }
-        if let Some(delivering) = delivering {
-            delivering.abort(); // what it held is due again within a minute
+        for task in beside {
+            task.abort(); // what it held is due again within a minute
         }
         if let Some(lead) = lead {
             duties::give_up_lead(&self.database, lead.epoch, &self.process.id).await?;
@@ -118,6 +139,7 @@ impl Janitor {
         let Some(epoch) = epoch else {
             if lead.take().is_some() {
                 tracing::warn!("another janitor leads now");
+                self.metrics.checks_blame_fleet.set(0);
             }
             return Ok(());
         };
@@ -127,33 +149,50 @@ impl Janitor {
         let Some(lead) = lead else { return Ok(()) };
 
         if mails.is_due {
-            self.bell.ring(epoch);
+            self.mails.ring(epoch);
         }
-        let expired = duties::end_overdue(&self.database, epoch).await?;
+        // Everything whose deadline passed since the last look was enqueued within this time.
+        let began = Instant::now();
+        let look_back = horizon(&self.config) + (began - lead.looked_at);
+        let expired = duties::end_overdue(&self.database, epoch, look_back).await?;
+        lead.looked_at = began;
         if expired > 0 {
             tracing::warn!(invocations = expired, "ended past their deadline: is the fleet too small, or did a worker die?");
         }
         lead.kill_switch.tick(&self.database, epoch, now, &self.config, &self.metrics).await?;
-        if lead.kept_house_at.elapsed() > HOUSEKEEPING {
-            self.keep_house().await?;
-            lead.kept_house_at = Instant::now();
+        if lead.did_chores_at.elapsed() > self.config.kill_switch.tick() * CHORES_TICKS {
+            lead.did_chores_at = Instant::now();
+            self.do_chores(lead).await?;
         }
+        if lead.kept_house_at.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
+            lead.kept_house_at = Some(Instant::now());
+            self.house.ring(epoch);
+        }
+        Ok(())
+    }
+
+    async fn do_chores(&self, lead: &mut Lead) -> Result<(), StoreError> {
+        let done = chores::do_due(&self.database, lead.epoch).await?;
+        if done.rotations > 0 {
+            tracing::info!(done.rotations, "overlaps ended");
+        }
+        match (lead.is_fleet_blamed, done.is_fleet_blamed) {
+            (false, true) => tracing::error!(
+                "the test events of most actions fail, or the fleet has no time for them: the fault is ours, not the customers'; see actions.check_health"
+            ),
+            (true, false) => tracing::info!("test events no longer blame the fleet"),
+            _ => {}
+        }
+        lead.is_fleet_blamed = done.is_fleet_blamed;
+        self.metrics.checks_blame_fleet.set(i64::from(done.is_fleet_blamed));
         Ok(())
     }
 
     async fn begin(&self, epoch: i64) -> Result<Lead, StoreError> {
         tracing::info!(epoch, "leading");
-        duties::publish_settings(&self.database, &self.config).await?;
-        self.keep_house().await?;
+        duties::publish_settings(&self.database, epoch, &self.config).await?;
         let kill_switch = KillSwitch::begin(&self.database, &self.config.kill_switch).await?;
-        Ok(Lead { epoch, kill_switch, kept_house_at: Instant::now() })
-    }
-
-    async fn keep_house(&self) -> Result<(), StoreError> {
-        let (made, dropped) = duties::keep_partitions(&self.database, self.config.retention.days).await?;
-        if made + dropped > 0 {
-            tracing::info!(made, dropped, "partitions");
-        }
-        processes::forget_silent(&self.database).await
+        let now = Instant::now();
+        Ok(Lead { epoch, kill_switch, looked_at: now, kept_house_at: None, did_chores_at: now, is_fleet_blamed: false })
     }
 }

@@ -4,6 +4,7 @@
 //! a denied person in. So an object is read as its members, each value kept as it was written.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -32,16 +33,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
+/// Members without those whose key stands again later, in their order.
+pub fn last_of_each<'m, T>(members: &'m [(String, T)]) -> Vec<&'m (String, T)> {
+    let mut seen = HashSet::with_capacity(members.len());
+    let mut last: Vec<_> = members.iter().rev().filter(|(key, _)| seen.insert(key.as_str())).collect();
+    last.reverse();
+    last
+}
+
 /// Writes members as a compact JSON object; of a repeated key the last value stands.
 ///
 /// Values keep their characters, so numbers arrive as they were written.
 pub fn write_object(members: &[(String, &RawValue)]) -> Option<Box<RawValue>> {
-    let mut parts = Vec::new();
-    for (at, (key, value)) in members.iter().enumerate() {
-        if members[at + 1..].iter().all(|(later, _)| later != key) {
-            parts.push(format!("{}:{}", serde_json::Value::from(key.as_str()), compact(value.get())));
-        }
-    }
+    let part = |(key, value): &(String, &RawValue)| format!("{}:{}", serde_json::Value::from(key.as_str()), compact(value.get()));
+    let parts: Vec<String> = last_of_each(members).into_iter().map(part).collect();
     RawValue::from_string(format!("{{{}}}", parts.join(","))).ok()
 }
 
@@ -89,6 +94,10 @@ pub fn storable(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let code = |at: usize| -> Option<u16> {
         let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        // The number parser would take a sign.
+        if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
         u16::from_str_radix(digits, 16).ok()
     };
     let mut changed = String::new();
@@ -135,6 +144,7 @@ mod tests {
             (r#""\ud83d\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
             ("\"é\\", "\"é\\"),
             ("\"\\é", "\"\\é"),
+            (r#""\u+000""#, r#""\u+000""#),
         ] {
             assert_eq!(storable(given), expected);
         }

@@ -12,6 +12,9 @@ mod verdict;
 
 use crate::domain::{Action, Answer, Body, MAX_RESPONSE_BYTES, Outcome, Project, SignatureCheck, Status};
 
+/// What of a failure's description is kept.
+const MAX_ERROR_CHARS: usize = 500;
+
 /// What one answer means.
 #[derive(Debug)]
 pub struct Judgement {
@@ -59,8 +62,9 @@ pub fn judge(action: &Action, project: &Project, answer: &Answer, signature: &Si
 
 /// The judgement of an invocation that brought no verdict.
 pub fn failure(action: &Action, status: Status, error: &str) -> Judgement {
-    // Parts of an error may be a stranger's words: the database cannot store NUL.
-    let error = error.replace('\0', "\u{fffd}");
+    // Parts of an error may be a stranger's words: the database cannot store NUL, and nobody
+    // wants to store all of them.
+    let error: String = error.chars().take(MAX_ERROR_CHARS).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect();
     Judgement {
         status,
         outcome: Outcome::without_verdict(status, action.trigger, action.fail_mode, action.on_killed, &error),

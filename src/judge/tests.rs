@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::domain::{Decision, Dropped, FailMode, OnKilled, Trigger};
 
@@ -231,4 +233,106 @@ fn all_sixteen_reserved_claims_are_known() {
     for claim in reserved.split(' ') {
         assert_eq!(mint(&format!(r#"{{"override_claims":{{"{claim}":1}}}}"#)).outcome.claims.unwrap().get(), "{}", "{claim}");
     }
+}
+
+/// JSON as endpoints write it: any value, up to a few levels deep.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<f64>().prop_map(serde_json::Value::from),
+        prop_oneof![Just("deny".to_owned()), Just("allow".to_owned()), Just("auditor".to_owned()), ".{0,8}"]
+            .prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            proptest::collection::hash_map(any_key(), inner, 0..4).prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    let known =
+        ["decision", "deny_code", "deny_reason", "override_claims", "override_roles", "override_permissions", "append_audit", "sub"];
+    prop_oneof![8 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => ".{0,6}"]
+}
+
+fn any_trigger() -> impl Strategy<Value = Trigger> {
+    proptest::sample::select(Trigger::ALL.to_vec())
+}
+
+/// The judgement of an answer by `trigger`'s action that fails open.
+fn of(trigger: Trigger, body: &[u8]) -> Judgement {
+    judge(&action(trigger), &project(), &answer(body), &SignatureCheck::Absent)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_stands_beside_it_a_deny_denies_and_nothing_else_does(
+        members in proptest::collection::vec((any_key(), any_json()), 0..8), trigger in any_trigger()
+    ) {
+        let text = |(key, value): &(String, serde_json::Value)| format!("{}:{value}", serde_json::Value::from(key.as_str()));
+        let body = format!("{{{}}}", members.iter().map(text).collect::<Vec<_>>().join(","));
+        let says_deny = members.iter().any(|(key, value)| key == "decision" && value == "deny");
+        let judgement = of(trigger, body.as_bytes());
+        prop_assert_eq!(judgement.outcome.decision == Decision::Deny, says_deny && trigger.can_deny(), "{}", body);
+        prop_assert_eq!(judgement.status, if says_deny && trigger.can_deny() { Status::Rejected } else { Status::Ok }, "{}", body);
+    }
+
+    #[test]
+    fn an_outcome_holds_only_what_its_trigger_may_change(
+        members in proptest::collection::hash_map(any_key(), any_json(), 0..8), trigger in any_trigger()
+    ) {
+        let body = serde_json::Value::from_iter(members);
+        let outcome = of(trigger, body.to_string().as_bytes()).outcome;
+        let asks = |field: &str| !body[field].is_null();
+        let told = |field: &str| outcome.dropped.iter().any(|dropped| dropped.field == field);
+        let (is_mint, is_deny) = (trigger == Trigger::PreTokenMint, outcome.decision == Decision::Deny);
+        let overrides =
+            [("override_claims", outcome.claims.is_some()), ("override_roles", outcome.roles.is_some()), ("override_permissions", outcome.permissions.is_some())];
+        for (field, applied) in overrides {
+            prop_assert!(!applied || (is_mint && !is_deny && asks(field)), "{} of {}", field, body);
+            prop_assert!(!asks(field) || applied || told(field), "{} of {} vanished", field, body);
+        }
+        let claims: serde_json::Value = outcome.claims.as_ref().map_or_else(Default::default, |claims| serde_json::from_str(claims.get()).unwrap());
+        prop_assert!(claims["sub"].is_null() && claims["roles"].is_null(), "{}", body);
+        let roles = outcome.roles.clone().unwrap_or_default();
+        prop_assert!(roles.iter().all(|role| project().role_slugs.contains(role)), "{}", body);
+        prop_assert!(!asks("append_audit") || outcome.audit.is_some() || told("append_audit"), "{}", body);
+    }
+
+    #[test]
+    fn whatever_it_answers_the_database_can_store_what_is_said(
+        members in proptest::collection::vec((any_key(), any_json()), 0..6), odd in r#"[\\"u0dD8c{}\x00-\x20]{0,12}"#, trigger in any_trigger()
+    ) {
+        let member = |(key, value): &(String, serde_json::Value)| format!("{}:{value}", serde_json::Value::from(key.as_str()));
+        let odd = format!(r#""deny_reason":"{odd}\u0000\ud83d","append_audit":{{"a":"\u0000{odd}"}}"#);
+        let body = format!("{{{}}}", members.iter().map(member).chain([odd]).collect::<Vec<_>>().join(","));
+        let closed = Action { fail_mode: crate::domain::FailMode::Closed, ..action(trigger) };
+        for action in [action(trigger), closed] {
+            let judgement = judge(&action, &project(), &answer(body.as_bytes()), &SignatureCheck::Absent);
+            let json = judgement.outcome.to_json();
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
+            // A backslash begins an escape, so pairs of them are cut out first.
+            prop_assert!(!json.replace(r"\\", "").contains(r"\u0000") && !json.contains('\0'), "{}", json);
+            prop_assert!(judgement.error.is_none_or(|error| !error.contains('\0')));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_judge_panic(body in any::<Vec<u8>>(), trigger in any_trigger()) {
+        prop_assert!(matches!(of(trigger, &body).status, Status::Ok | Status::Rejected | Status::InvalidResponse));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_failure_is_short() {
+    let body = format!("\"{}\"", "\u{7f}".repeat(60_000));
+    let judgement = mint(&body);
+    assert_eq!(judgement.status, Status::InvalidResponse);
+    assert!(judgement.error.unwrap().chars().count() <= 500);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::value::RawValue;
 
-use super::json::{Members, compact, depth, write_object};
+use super::json::{Members, compact, depth, last_of_each, write_object};
 use super::{Judgement, Note};
 use crate::domain::{Action, Decision, Dropped, Outcome, Project, Source, Status};
 
@@ -53,9 +53,8 @@ pub fn read(text: &str) -> Result<Verdict, String> {
     }
     let Members(members) = serde_json::from_str(text).map_err(|error| format!("the response body is not a JSON object: {error}"))?;
     verdict.read_decision(members.iter().filter(|(key, _)| key == "decision").map(|(_, value)| *value));
-    for (at, (key, value)) in members.iter().enumerate() {
-        let repeated = members[at + 1..].iter().any(|(later, _)| later == key);
-        if !repeated && value.get() != "null" {
+    for (key, value) in last_of_each(&members) {
+        if value.get() != "null" {
             verdict.read_field(key, value);
         }
     }

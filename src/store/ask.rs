@@ -21,9 +21,9 @@ select invocation_id, event_id, action_id, status, outcome::text as outcome, wai
 from actions.results($1)";
 
 /// The end of waiting.
-pub const ABANDON: &str = "-- abandon: stop waiting, and learn the one final outcome
+pub const ABANDON: &str = "-- abandon: stop waiting, and learn the final outcomes
 select invocation_id, event_id, action_id, status, outcome::text as outcome, wait_ms
-from actions.abandon($1)";
+from actions.abandon_many($1)";
 
 /// The row with which every function of the interface answers.
 #[derive(Debug, Clone)]
@@ -72,10 +72,10 @@ pub async fn results(database: &Database, ids: &[String]) -> Result<Vec<State>, 
     states(&rows)
 }
 
-/// Stops waiting and returns the final state.
-pub async fn abandon(database: &Database, id: &str) -> Result<State, StoreError> {
-    let row = database.run(async |connection| sqlx::query(ABANDON).bind(id).fetch_one(connection).await).await?;
-    state(&row).map_err(StoreError::from)
+/// Stops waiting and returns the final states, in the order of the ids.
+pub async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
+    let rows = database.run(async |connection| sqlx::query(ABANDON).bind(ids).fetch_all(connection).await).await?;
+    states(&rows)
 }
 
 fn states(rows: &[PgRow]) -> Result<Vec<State>, StoreError> {

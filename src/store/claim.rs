@@ -68,6 +68,9 @@ pub struct SecretVersions {
     pub previous: Option<i32>,
     /// Its root key.
     pub previous_key: Option<String>,
+    /// An answer signed with the current one has arrived: the endpoint has it, so the previous
+    /// one no longer signs. Answers may still come under either.
+    pub is_seen: bool,
 }
 
 /// How much to claim, and what to leave out.
@@ -141,6 +144,7 @@ fn read(row: &PgRow, token: Uuid) -> Result<Claim, sqlx::Error> {
             current_key: row.try_get("secret_key_id")?,
             previous: row.try_get("previous_secret_version")?,
             previous_key: row.try_get("previous_secret_key_id")?,
+            is_seen: row.try_get("secret_seen")?,
         },
     })
 }

@@ -65,7 +65,7 @@ pub const FINISHED: &str = "-- finished: what ended lately
 select row_to_json(i)::text from actions.recent_invocations as i
 where i.finished_at >= clock_timestamp() - $1 * interval '1 millisecond' and ($2::text is null or i.action_id = $2)
 order by i.finished_at
-limit 5000";
+limit 50000";
 
 type Rows<'a> = QueryScalar<'a, Postgres, String, PgArguments>;
 

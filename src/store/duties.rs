@@ -25,22 +25,15 @@ update actions_private.leadership set expires_at = clock_timestamp() where epoch
 
 /// Ends what nobody ended in time, and what was queued for an action that is killed by now.
 pub const END_OVERDUE: &str = "-- end overdue: past their deadline, or queued for a killed action
-select 'expired' as status, e.invocation_id, e.reply_to, e.outcome::text as outcome from actions_private.end_past_deadline($1) as e
+select 'expired' as status, e.invocation_id, e.reply_to, e.outcome::text as outcome from actions_private.end_past_deadline($1, $2) as e
 union all
-select 'killed', k.invocation_id, k.reply_to, k.outcome::text from actions_private.end_queued_of_killed($1) as k";
-
-/// Makes the days ahead.
-pub const MAKE_PARTITIONS: &str = "-- make partitions: a week ahead
-select actions_private.make_partitions(7)";
-
-/// Drops the days past retention.
-pub const DROP_PARTITIONS: &str = "-- drop partitions: past retention
-select actions_private.drop_partitions($1)";
+select 'killed', k.invocation_id, k.reply_to, k.outcome::text from actions_private.end_queued_of_killed($1, $2) as k";
 
 /// Shares the leader's configuration with SQL functions and views.
 pub const PUBLISH_SETTINGS: &str = "-- publish settings: what SQL functions must know of the configuration
 update actions_private.settings
-set queue_allowance_ms = $1, window_s = $2, error_ratio = $3, timeout_ratio = $4, consecutive_5xx = $5, min_samples = $6";
+set queue_allowance_ms = $1, window_s = $2, error_ratio = $3, timeout_ratio = $4, consecutive_5xx = $5, min_samples = $6
+where actions_private.leads($7)";
 
 /// What finished in the last seconds, added up for each action and second: the kill-switch
 /// reads the same seconds again until they can no longer change, so nothing counts twice.
@@ -63,16 +56,21 @@ order by second";
 pub const SWITCHES: &str = "-- switches: exact figures before a trip
 select h.action_id, h.calls, h.errors, h.timeouts, h.error_ratio, h.timeout_ratio, h.consecutive_5xx, a.counting_since, a.name, a.trigger,
   a.project_id
-from actions.action_health as h
+from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.action_id = any ($1) and a.killed_at is null and a.enabled";
 
 /// All actions in a row of 5xx: asked once, when the lead is taken.
 pub const STREAKS: &str = "-- streaks: who is in a row of 5xx
 select h.action_id, h.consecutive_5xx, a.counting_since
-from actions.action_health as h
+from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.consecutive_5xx > 0 and a.killed_at is null";
+
+/// A kill is several statements, and holds the lead meanwhile: a janitor that is paused in the
+/// middle of it must not keep the next one from leading.
+pub const BOUNDS: &str = "-- bounds: of a kill's transaction
+select set_config('idle_in_transaction_session_timeout', '2s', true)";
 
 /// Switch, audit event and mails.
 pub const KILL: &str = "-- kill: trip the kill-switch
@@ -99,15 +97,22 @@ pub async fn give_up_lead(database: &Database, epoch: i64, janitor: &str) -> Res
     database.run(async |connection| sqlx::query(GIVE_UP_LEAD).bind(epoch).bind(janitor).execute(connection).await).await.map(|_| ())
 }
 
-/// Ends what is overdue and tells the waiters; returns how many expired.
-pub async fn end_overdue(database: &Database, epoch: i64) -> Result<usize, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(END_OVERDUE).bind(epoch).fetch_all(connection).await).await?;
+/// Ends what is overdue and tells the waiters; returns how many expired. Looks at what was
+/// enqueued within `look_back`.
+pub async fn end_overdue(database: &Database, epoch: i64, look_back: Duration) -> Result<usize, StoreError> {
+    let look_back = milliseconds(look_back);
+    let rows = database.run(async |connection| sqlx::query(END_OVERDUE).bind(epoch).bind(look_back).fetch_all(connection).await).await?;
     // Whoever is not told, because this process dies right here, asks at its own deadline.
     notify(database, &replies(&rows)?).await?;
     Ok(rows.iter().filter(|row| row.get::<&str, _>("status") == "expired").count())
 }
 
-fn replies(rows: &[PgRow]) -> Result<Vec<Reply>, sqlx::Error> {
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// What to tell the waiters of rows with status, `invocation_id`, `reply_to` and outcome.
+pub(super) fn replies(rows: &[PgRow]) -> Result<Vec<Reply>, sqlx::Error> {
     let reply = |row: &PgRow| -> Result<Option<Reply>, sqlx::Error> {
         let Some(channel) = row.try_get("reply_to")? else { return Ok(None) };
         let status = if row.try_get::<&str, _>("status")? == "killed" { "killed" } else { "expired" };
@@ -116,16 +121,8 @@ fn replies(rows: &[PgRow]) -> Result<Vec<Reply>, sqlx::Error> {
     rows.iter().filter_map(|row| reply(row).transpose()).collect()
 }
 
-/// Makes partitions ahead and drops old ones; returns how many of each.
-pub async fn keep_partitions(database: &Database, retention_days: u32) -> Result<(i32, i32), StoreError> {
-    let made = database.run(async |connection| sqlx::query_scalar(MAKE_PARTITIONS).fetch_one(connection).await).await?;
-    let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
-    let dropped = database.run(async |connection| sqlx::query_scalar(DROP_PARTITIONS).bind(keep).fetch_one(connection).await).await?;
-    Ok((made, dropped))
-}
-
 /// Shares the configuration that SQL functions need.
-pub async fn publish_settings(database: &Database, config: &Config) -> Result<(), StoreError> {
+pub async fn publish_settings(database: &Database, epoch: i64, config: &Config) -> Result<(), StoreError> {
     let limits = &config.kill_switch;
     database
         .run(async |connection| {
@@ -136,6 +133,7 @@ pub async fn publish_settings(database: &Database, config: &Config) -> Result<()
                 .bind(limits.timeout_ratio)
                 .bind(limits.consecutive_5xx.cast_signed())
                 .bind(limits.min_samples.cast_signed())
+                .bind(epoch)
                 .execute(connection)
                 .await
         })
@@ -247,7 +245,14 @@ pub struct Mail {
 
 /// Kills an action: switch, audit event, mails, queued invocations and their waiters, all in
 /// one transaction. False if the lead is lost or the action moved on since it was judged.
-pub async fn kill(database: &Database, epoch: i64, figures: &Figures, reason: &str, mail: &Mail) -> Result<bool, StoreError> {
+pub async fn kill(
+    database: &Database,
+    epoch: i64,
+    figures: &Figures,
+    reason: &str,
+    mail: &Mail,
+    look_back: Duration,
+) -> Result<bool, StoreError> {
     let details = serde_json::json!({
         "calls": figures.calls, "errors": figures.errors, "timeouts": figures.timeouts, "error_ratio": figures.error_ratio,
         "timeout_ratio": figures.timeout_ratio, "consecutive_5xx": figures.consecutive_5xx,
@@ -255,6 +260,7 @@ pub async fn kill(database: &Database, epoch: i64, figures: &Figures, reason: &s
     database
         .run(async |connection| {
             let mut transaction = connection.begin().await?;
+            sqlx::query(BOUNDS).execute(&mut *transaction).await?;
             let killed = sqlx::query_scalar::<_, bool>(KILL)
                 .bind(epoch)
                 .bind(&figures.action_id)
@@ -267,7 +273,7 @@ pub async fn kill(database: &Database, epoch: i64, figures: &Figures, reason: &s
                 .fetch_one(&mut *transaction)
                 .await?;
             if killed {
-                let ended = sqlx::query(END_OVERDUE).bind(epoch).fetch_all(&mut *transaction).await?;
+                let ended = sqlx::query(END_OVERDUE).bind(epoch).bind(milliseconds(look_back)).fetch_all(&mut *transaction).await?;
                 notify_on(&mut transaction, &replies(&ended)?).await?;
             }
             transaction.commit().await?;

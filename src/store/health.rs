@@ -9,7 +9,8 @@ use super::{Database, StoreError};
 /// The server, and how safe its commits are.
 pub const SERVER: &str = "-- doctor: the server
 select current_setting('server_version'), current_setting('fsync') = 'on' and current_setting('synchronous_commit') <> 'off',
-  clock_timestamp(), current_user::text,
+  clock_timestamp(), current_user::text, current_setting('autovacuum') = 'on',
+  (select setting::bigint from pg_settings where name = 'min_wal_size'),
   array(
     select r.rolname::text from pg_roles as r
     where r.rolname in ('actions_core', 'actions_worker', 'actions_janitor', 'actions_admin', 'actions_ops')
@@ -43,6 +44,10 @@ pub struct Server {
     /// Its clock when it answered.
     pub clock: OffsetDateTime,
     pub login: String,
+    /// Dead rows are cleaned up.
+    pub autovacuum: bool,
+    /// Megabytes of the write-ahead log that are used again instead of made anew.
+    pub kept_log_mb: i64,
     /// Of our roles, those that the login has.
     pub roles: Vec<String>,
 }
@@ -55,7 +60,9 @@ pub async fn server(database: &Database) -> Result<Server, StoreError> {
         durable: row.try_get(1)?,
         clock: row.try_get(2)?,
         login: row.try_get(3)?,
-        roles: row.try_get(4)?,
+        autovacuum: row.try_get(4)?,
+        kept_log_mb: row.try_get(5)?,
+        roles: row.try_get(6)?,
     })
 }
 

@@ -10,6 +10,7 @@
 
 pub mod ask;
 pub mod catalog;
+pub mod chores;
 pub mod claim;
 pub mod complete;
 pub mod control;
@@ -101,6 +102,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", processes::FORGET_SILENT),
     ("actions_worker", secrets::UNRECORDED),
     ("actions_worker", secrets::RECORD),
+    ("actions_worker", secrets::SEEN),
     ("actions_worker", secrets::VERSIONS),
     ("actions_admin", control::CREATE),
     ("actions_admin", control::UPDATE),
@@ -124,15 +126,21 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_ops", control::FINISHED),
     ("actions_janitor", duties::TAKE_LEAD),
     ("actions_janitor", outbox::TAKE_MAILS),
+    ("actions_janitor", outbox::HOLD),
     ("actions_janitor", outbox::MAIL_SENT),
     ("actions_janitor", outbox::MAIL_FAILED),
     ("actions_janitor", duties::GIVE_UP_LEAD),
     ("actions_janitor", duties::END_OVERDUE),
-    ("actions_janitor", duties::MAKE_PARTITIONS),
-    ("actions_janitor", duties::DROP_PARTITIONS),
+    ("actions_janitor", chores::CHORES),
+    ("actions_janitor", chores::LEFT_BEHIND),
+    ("actions_janitor", chores::END_LEFT_BEHIND),
+    ("actions_janitor", chores::MAKE_PARTITIONS),
+    ("actions_janitor", chores::COUNT_NEXT),
+    ("actions_janitor", chores::DROP_PARTITIONS),
     ("actions_janitor", duties::PUBLISH_SETTINGS),
     ("actions_janitor", duties::RECENT_SECONDS),
     ("actions_janitor", duties::SWITCHES),
     ("actions_janitor", duties::STREAKS),
+    ("actions_janitor", duties::BOUNDS),
     ("actions_janitor", duties::KILL),
 ];

@@ -21,7 +21,13 @@ from due
 where m.id = due.id
 returning m.id, m.action_id, m.recipient, m.subject, m.text_body, m.html_body, m.attempts, extract(epoch from m.created_at)::bigint as created_unix";
 
-/// It is on its way.
+/// Still held by this attempt: a janitor that was paused finds that another has it.
+pub const HOLD: &str = "-- hold mail: for another minute, if this attempt still has it
+update actions_private.mail_outbox
+set next_attempt_at = clock_timestamp() + interval '1 minute'
+where id = $1 and attempts = $2 and sent_at is null and actions_private.leads($3)";
+
+/// It is on its way. True of whichever attempt says so.
 pub const MAIL_SENT: &str = "-- mail sent: the mail server took it
 update actions_private.mail_outbox set sent_at = clock_timestamp() where id = $1 and sent_at is null";
 
@@ -29,7 +35,7 @@ update actions_private.mail_outbox set sent_at = clock_timestamp() where id = $1
 pub const MAIL_FAILED: &str = "-- mail failed: try again after twice the time, 10 minutes at most
 update actions_private.mail_outbox
 set next_attempt_at = clock_timestamp() + least(5 * 2 ^ least(attempts - 1, 10), 600) * interval '1 second'
-where id = $1 and sent_at is null";
+where id = $1 and attempts = $2 and sent_at is null";
 
 /// A mail to be sent.
 #[derive(Debug, Clone)]
@@ -66,12 +72,19 @@ pub async fn take(database: &Database, epoch: i64, most: i32) -> Result<Vec<Wait
         .map_err(StoreError::from)
 }
 
+/// Holds a mail for another minute; false where it is not this attempt's any more.
+pub async fn hold(database: &Database, epoch: i64, mail: &Waiting) -> Result<bool, StoreError> {
+    let held =
+        database.run(async |connection| sqlx::query(HOLD).bind(mail.id).bind(mail.attempts).bind(epoch).execute(connection).await).await?;
+    Ok(held.rows_affected() == 1)
+}
+
 /// Reports a mail as sent.
 pub async fn sent(database: &Database, id: i64) -> Result<(), StoreError> {
     database.run(async |connection| sqlx::query(MAIL_SENT).bind(id).execute(connection).await).await.map(|_| ())
 }
 
 /// Reports an attempt that failed; the mail becomes due again after a while.
-pub async fn failed(database: &Database, id: i64) -> Result<(), StoreError> {
-    database.run(async |connection| sqlx::query(MAIL_FAILED).bind(id).execute(connection).await).await.map(|_| ())
+pub async fn failed(database: &Database, mail: &Waiting) -> Result<(), StoreError> {
+    database.run(async |connection| sqlx::query(MAIL_FAILED).bind(mail.id).bind(mail.attempts).execute(connection).await).await.map(|_| ())
 }

@@ -21,6 +21,19 @@ set secret_key_id = $1, secret_sha256 = g.sha256,
 from unnest($2::text[], $3::integer[], $4::text[]) as g (id, version, sha256)
 where a.id = g.id and a.secret_version = g.version and a.secret_key_id is null";
 
+/// A late report of an earlier secret says nothing about the current one. Whoever is changing
+/// the action is not waited for: the next minute's report comes.
+pub const SEEN: &str = "-- secret seen: an answer signed with it arrived
+update actions_private.actions as a
+set secret_seen_at = clock_timestamp()
+from (select s.id from actions_private.actions as s where s.id = $1 and s.secret_version = $2 for no key update skip locked) as free
+where a.id = free.id";
+
+/// Writes down that an endpoint has signed with this version of its secret, just now.
+pub async fn seen(database: &Database, action_id: &str, version: i32) -> Result<(), StoreError> {
+    database.run(async |connection| sqlx::query(SEEN).bind(action_id).bind(version).execute(connection).await).await.map(|_| ())
+}
+
 /// Actions that need their secret recorded: id and version.
 pub async fn unrecorded(database: &Database) -> Result<Vec<(String, i32)>, StoreError> {
     let rows = database.run(async |connection| sqlx::query(UNRECORDED).fetch_all(connection).await).await?;
@@ -41,12 +54,19 @@ pub async fn record(database: &Database, key_id: &str, fingerprints: &[(String, 
 /// Which secrets an action has at the moment.
 pub const VERSIONS: &str = "-- secret versions: what signs for an action now
 select secret_version, secret_key_id,
-  case when previous_secret_until > clock_timestamp() then previous_secret_version end as previous_secret_version, previous_secret_key_id
+  case when previous_secret_until > clock_timestamp() then previous_secret_version end as previous_secret_version, previous_secret_key_id,
+  secret_seen_at is not null
 from actions_private.actions
 where id = $1";
 
 /// Reads which secrets an action has at the moment.
 pub async fn versions(database: &Database, action_id: &str) -> Result<SecretVersions, StoreError> {
     let row = database.run(async |connection| sqlx::query(VERSIONS).bind(action_id).fetch_one(connection).await).await?;
-    Ok(SecretVersions { current: row.try_get(0)?, current_key: row.try_get(1)?, previous: row.try_get(2)?, previous_key: row.try_get(3)? })
+    Ok(SecretVersions {
+        current: row.try_get(0)?,
+        current_key: row.try_get(1)?,
+        previous: row.try_get(2)?,
+        previous_key: row.try_get(3)?,
+        is_seen: row.try_get(4)?,
+    })
 }

@@ -260,3 +260,18 @@ async fn doctor_finds_nothing_wrong_with_a_good_set_up_and_names_what_is_broken(
     }
     assert!(!id.is_empty());
 }
+
+#[tokio::test]
+async fn a_shell_can_complete_every_command() {
+    let complete = async |shell: &str| {
+        Command::new(programs().join("actionsctl")).args(["completions", shell]).env_clear().stdin(Stdio::null()).output().await.unwrap()
+    };
+    for (shell, sign) in [("bash", "complete -F"), ("zsh", "#compdef actionsctl"), ("fish", "complete -c actionsctl")] {
+        let output = complete(shell).await;
+        let script = text(&output);
+        assert!(output.status.success() && script.contains(sign), "{shell}: {script}");
+        assert!(script.contains("rotate-secret") && script.contains("--check-every-s") | script.contains("check-every-s"), "{shell}");
+    }
+    let wrong = complete("cmd").await;
+    assert!(wrong.status.code() == Some(2) && text(&wrong).contains("bash"), "{}", text(&wrong));
+}

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod checks;
 mod client;
 mod crashes;
 mod ctl;
@@ -18,6 +19,7 @@ mod mail;
 mod names;
 mod programs;
 mod races;
+mod rotation;
 mod schema;
 mod spread;
 mod statuses;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use authio_actions_lab::certificate::Authority;
 use authio_actions_lab::endpoint::{Endpoint, Reply};
@@ -10,6 +11,7 @@ use authio_actions_lab::name_server::{Answer, NameServer, Question};
 use authio_actions_lab::process::Program;
 use authio_actions_lab::stack::Stack;
 use sqlx::Row;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{answering, enqueue, until};
 
@@ -29,12 +31,17 @@ struct Site {
 
 /// A stack whose worker asks a DNS server of our own, and may call loopback but nothing inside.
 async fn site(hosts: &[&str], answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Site {
+    site_of(hosts, Reply::json("{}").and_header("connection", "close"), answer).await
+}
+
+/// The same with an endpoint that answers as it is told.
+async fn site_of(hosts: &[&str], reply: Reply, answer: impl Fn(&Question) -> Answer + Send + Sync + 'static) -> Site {
     let names = NameServer::start(answer).await;
     let authority = Authority::default();
     let roots = std::env::temp_dir().join(format!("authio-actions-names-{}.pem", uuid::Uuid::new_v4().simple()));
     std::fs::write(&roots, &authority.pem).unwrap();
     let stack = answering(Reply::json("{}")).await;
-    let endpoint = Endpoint::named(&authority, hosts, |_| std::future::ready(Reply::json("{}").and_header("connection", "close"))).await;
+    let endpoint = Endpoint::named(&authority, hosts, move |_| std::future::ready(reply.clone())).await;
     let worker = stack
         .worker(&[
             ("ACTIONS_EGRESS__RESOLVE", "{}"),
@@ -85,6 +92,57 @@ async fn a_name_that_moves_inside_between_two_calls_is_dialled_once() {
     assert_eq!(status, "ssrf_blocked", "{error}");
     assert!(!error.contains("10.0.0.7"), "a customer is not told our addresses: {error}");
     assert_eq!((site.endpoint.requests().len(), site.endpoint.connections()), (1, 1));
+    // Within a call nothing can move: it asks once, and dials what it judged.
+    assert_eq!(site.names.asked().iter().filter(|question| !question.is_v6).count(), 2, "one question a call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_does_not_answer_costs_a_quarter_of_a_second_and_one_that_refuses_nothing() {
+    let site = site(&["silent.test", "closed.test"], |question| match (question.is_v6, question.name.as_str()) {
+        (false, "silent.test") => Answer::Addresses(addresses(&[[127, 0, 0, 2], HERE]), 60),
+        (false, _) => Answer::Addresses(addresses(&[[127, 0, 0, 3], HERE]), 60),
+        (true, _) => Answer::Addresses(Vec::new(), 60),
+    })
+    .await;
+    // A listener that accepts nobody, with a full backlog: the kernel answers no more knocks.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind(([127, 0, 0, 2], site.endpoint.address.port()).into()).unwrap();
+    let silent = silent.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(silent.local_addr().unwrap())).await {
+        waiting.push(stream);
+        assert!(waiting.len() < 64, "the backlog never fills");
+    }
+    let connect_ms = async |host| {
+        let (status, error) = site.called(host).await;
+        assert_eq!(status, "ok", "{host}: {error}");
+        let phases = "select (phases->>'connect')::float8 from actions.recent_invocations where project_id = $1";
+        sqlx::query_scalar::<_, f64>(phases).bind(host).fetch_one(&site.stack.ops).await.unwrap()
+    };
+    let (silent, closed) = (connect_ms("silent.test").await, connect_ms("closed.test").await);
+    assert!((250.0..1000.0).contains(&silent), "connected after {silent} ms");
+    assert!(closed < 250.0, "connected after {closed} ms");
+    assert_eq!(site.endpoint.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_is_not_used_for_another_host() {
+    // One server for both, as behind a content network: the certificate was checked for the first only.
+    let hosts = ["one.test", "two.test"];
+    let site = site_of(&hosts, Reply::json("{}"), |question| match question.is_v6 {
+        true => Answer::Addresses(Vec::new(), 60),
+        false => Answer::Addresses(addresses(&[HERE]), 60),
+    })
+    .await;
+    for _ in 0..2 {
+        assert_eq!(site.called("one.test").await.0, "ok");
+    }
+    assert_eq!(site.endpoint.connections(), 1, "kept");
+    let moved = "select from actions.update_action(
+      (select action_id from actions.actions where project_id = 'one.test'), json_build_object('endpoint_url', $1::text), 'test')";
+    sqlx::query(moved).bind(site.endpoint.url_of("two.test", "/")).execute(&site.stack.admin).await.unwrap();
+    assert_eq!(site.called("one.test").await.0, "ok");
+    assert_eq!((site.endpoint.connections(), site.endpoint.requests()[2].header("host").starts_with("two.test")), (2, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

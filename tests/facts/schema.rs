@@ -5,7 +5,7 @@ use authio_actions::store::{QUERIES, schema};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
 use serde_json::Value;
-use sqlx::Executor;
+use sqlx::{Executor, Row};
 
 use crate::support::{answering, programs, refusal, until};
 
@@ -207,6 +207,108 @@ async fn partitions_are_made_ahead_and_dropped_after_retention_and_what_the_net_
     assert_eq!(made, 3);
     assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 1);
     sqlx::query("create table actions_private.invocations_20200101 partition of actions_private.invocations for values from ('inv_0') to ('inv_00')").execute(&owner).await.unwrap();
-    let dropped: i32 = sqlx::query_scalar("select actions_private.drop_partitions(30)").fetch_one(&owner).await.unwrap();
-    assert_eq!(dropped, 1);
+    let drop = "select actions_private.drop_partitions(30)";
+    assert_eq!(sqlx::query_scalar::<_, i32>(drop).fetch_one(&owner).await.unwrap(), 0, "not before it was added up");
+    while sqlx::query_scalar("select actions_private.count_next()").fetch_one(&owner).await.unwrap() {}
+    assert_eq!(sqlx::query_scalar::<_, i32>(drop).fetch_one(&owner).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn the_counts_of_a_day_outlive_its_invocations() {
+    let owner = database().await.owner().await;
+    let insert = "insert into actions_private.invocations
+        (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, duration_ms, enqueued_at, finished_at)
+        select 'inv_' || actions_private.id_time(at) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, status, '{}', 10, at, at
+        from (select now() - $1::interval as at) as moment, unnest(array['ok', 'ok', 'timeout']) as status";
+    for age in ["40 days", "2 days", "0 days"] {
+        sqlx::query(&insert.replace("$1", &format!("'{age}'"))).execute(&owner).await.unwrap();
+    }
+    let counts = async || {
+        let sql = "select now()::date - day, status, invocations from actions.daily_counts order by day, status";
+        let rows = sqlx::query(sql).fetch_all(&owner).await.unwrap();
+        rows.iter().map(|row| (row.get::<i32, _>(0), row.get::<String, _>(1), row.get::<i64, _>(2))).collect::<Vec<_>>()
+    };
+    let wanted: Vec<_> = [40, 2, 0].into_iter().flat_map(|day| [(day, "ok".to_owned(), 2), (day, "timeout".to_owned(), 1)]).collect();
+    assert_eq!(counts().await, wanted, "before anything was added up");
+    let mut added_up = 0;
+    while sqlx::query_scalar("select actions_private.count_next()").fetch_one(&owner).await.unwrap() {
+        added_up += 1;
+    }
+    assert!(added_up > 39 * 24 * 6, "ten minutes at a time: {added_up}");
+    assert_eq!(counts().await, wanted, "nothing counts twice");
+    sqlx::query("delete from actions_private.invocations where enqueued_at < now() - interval '1 day'").execute(&owner).await.unwrap();
+    assert_eq!(counts().await, wanted, "after the invocations are gone");
+}
+
+/// What each role may do, and nothing else: relations with privileges, then functions.
+const RIGHTS: [(&str, &str, &str); 5] = [
+    (
+        "core",
+        "",
+        "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_many actions.result actions.results actions.schema_version",
+    ),
+    (
+        "worker",
+        "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:a actions_private.invocations:ra \
+         actions_private.life:r actions_private.processes:rawd actions_private.projects:r actions_private.queue:rwd \
+         actions_private.settings:r",
+        "actions.schema_version actions_private.claim actions_private.complete actions_private.id_time",
+    ),
+    (
+        "janitor",
+        "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r actions.fleet:r \
+         actions.latency:r actions.queue_health:r actions.recent_invocations:r actions_private._sqlx_migrations:r \
+         actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:ra actions_private.checks:r \
+         actions_private.counted_until:r actions_private.daily_counts:r actions_private.invocations:ra actions_private.kill_figures:r actions_private.leadership:rw \
+         actions_private.life:r actions_private.mail_outbox:raw actions_private.processes:rawd actions_private.project_members:r \
+         actions_private.projects:r actions_private.queue:rwd actions_private.settings:rw",
+        "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.drop_partitions \
+         actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_queued_of_killed \
+         actions_private.end_without_verdict actions_private.id_time actions_private.kill_action actions_private.leads \
+         actions_private.make_partitions actions_private.outcome_without_verdict actions_private.send_checks \
+         actions_private.take_lead actions_private.write_audit",
+    ),
+    (
+        "admin",
+        "actions.actions:r actions.audit_log:r",
+        "actions.create_action actions.delete_action actions.finish_rotation actions.recent actions.record_secret actions.reenable_action \
+         actions.result actions.results actions.rotate_secret actions.schema_version actions.send_test_event actions.set_enabled \
+         actions.set_project_members actions.set_project_roles actions.update_action actions.upsert_project",
+    ),
+    (
+        "ops",
+        "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r actions.fleet:r \
+         actions.latency:r actions.queue_health:r actions.recent_invocations:r",
+        "actions.recent actions.schema_version",
+    ),
+];
+
+#[tokio::test]
+async fn each_login_may_do_just_what_its_program_needs() {
+    let database = database().await;
+    for (role, relations, functions) in RIGHTS {
+        let login = database.login(role).await;
+        // Asked as the login itself, of every relation and function of both schemas.
+        let may: Vec<String> = sqlx::query_scalar(
+            "select oid::regclass::text || ':' || rights
+             from pg_class, lateral (select
+               case when has_any_column_privilege(oid, 'select') then 'r' else '' end || case when has_any_column_privilege(oid, 'insert') then 'a' else '' end ||
+               case when has_any_column_privilege(oid, 'update') then 'w' else '' end || case when has_table_privilege(oid, 'delete, truncate, trigger') then 'd' else '' end as rights) as r
+             where relnamespace::regnamespace::text in ('actions', 'actions_private') and relkind in ('r', 'p', 'v')
+               and not relispartition and rights <> ''
+             order by oid::regclass::text",
+        )
+        .fetch_all(&login)
+        .await
+        .unwrap();
+        assert_eq!(may, relations.split_whitespace().collect::<Vec<_>>(), "{role}: relations");
+        let may: Vec<String> = sqlx::query_scalar(
+            "select distinct p.pronamespace::regnamespace || '.' || p.proname from pg_proc as p
+             where pronamespace::regnamespace::text in ('actions', 'actions_private') and has_function_privilege(oid, 'execute') order by 1",
+        )
+        .fetch_all(&login)
+        .await
+        .unwrap();
+        assert_eq!(may, functions.split_whitespace().collect::<Vec<_>>(), "{role}: functions");
+    }
 }

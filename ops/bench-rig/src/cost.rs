@@ -72,7 +72,8 @@ fn field(pid: u32, n: usize) -> f64 {
     fields.split_whitespace().nth(n).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn cpu(pid: u32) -> f64 {
+/// CPU seconds that a process has used.
+pub fn cpu(pid: u32) -> f64 {
     (field(pid, 11) + field(pid, 12)) * TICK_S
 }
 

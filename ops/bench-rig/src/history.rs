@@ -19,7 +19,7 @@ const FILL: &str = "insert into actions_private.invocations
   select 'inv_' || actions_private.id_time(at) || upper(lpad(to_hex(n), 16, '0')), 'evt_' || n, a.project_id, a.trigger, a.id, 1, false, 'ok',
     '{\"decision\":\"allow\",\"source\":\"verdict\",\"status\":\"ok\"}', 200, 12.5, 0.8, false, at, at, 'worker-past'
   from generate_series($1::bigint, $2::bigint) as n
-  cross join actions_private.actions as a
+  join actions_private.actions as a on a.project_id = 'bench'
   cross join lateral (select now() - interval '1 hour' - n * interval '100 milliseconds' as at) as moment";
 
 pub async fn run(rows: u64, lasting: Duration, repetitions: usize, results: &Path) {
@@ -48,7 +48,8 @@ pub async fn run(rows: u64, lasting: Duration, repetitions: usize, results: &Pat
     full.end(&mut others).await;
 }
 
-async fn fill(owner: &PgPool, rows: u64) {
+/// Writes finished rows of the last days.
+pub async fn fill(owner: &PgPool, rows: u64) {
     const CHUNK: u64 = 250_000;
     for first in (1..=rows).step_by(CHUNK as usize) {
         let last = rows.min(first + CHUNK - 1);

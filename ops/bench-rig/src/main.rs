@@ -11,6 +11,7 @@ mod fair;
 mod findings;
 mod history;
 mod idle;
+mod janitor;
 mod load;
 mod log;
 mod report;
@@ -74,6 +75,12 @@ enum Command {
     Scale,
     /// A hanging endpoint beside twenty others; 2,000 actions at once.
     Fair,
+    /// What the janitor costs with 10,000 actions and 1,000 finished a second.
+    Janitor {
+        /// Finished rows of earlier that are added half-way.
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: u64,
+    },
     /// An idle fleet, single events, starting, and the memory of 4,096 calls.
     Idle,
     /// The endpoint, as a process of its own.
@@ -109,6 +116,7 @@ async fn main() {
         Some(Command::History { rows }) => history::run(rows, lasting(10), repetitions(5), results).await,
         Some(Command::Scale) => scale::run(lasting(10), results).await,
         Some(Command::Fair) => fair::run(lasting(20), repetitions(3), results).await,
+        Some(Command::Janitor { rows }) => janitor::run(rows, lasting(60), results).await,
         Some(Command::Idle) => idle::run(lasting(30), results).await,
         Some(Command::Endpoint) => endpoint::serve().await,
         Some(Command::Caller) => {

@@ -62,7 +62,13 @@ impl Stand {
     }
 
     pub async fn janitor(&self) -> Program {
-        let environment = stack::environment(&self.database, &self.authority_file, "janitor", &[("ACTIONS_LOG__FILTER", "info")]);
+        self.janitor_with(&[]).await
+    }
+
+    pub async fn janitor_with(&self, more: &[(&str, &str)]) -> Program {
+        let mut settings = vec![("ACTIONS_LOG__FILTER", "info")];
+        settings.extend(more);
+        let environment = stack::environment(&self.database, &self.authority_file, "janitor", &settings);
         let mut janitor = Program::start(&self.programs.join("actions-janitor"), &[], &environment);
         janitor.logged("watching").await;
         janitor

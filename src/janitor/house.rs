@@ -1,0 +1,51 @@
+//! What may take its time, beside the ticks: the whole queue, partitions, retention and daily
+//! counts. Adding up a busy day takes longer than a kill-switch may wait, and so does walking
+//! over a queue that nobody could clean up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::bell::Bell;
+use crate::store::{Database, StoreError, chores, processes};
+
+/// Walking over the whole queue may cost this share of the time.
+const WHOLE_LOOK_SHARE: u32 = 100;
+
+/// Keeps house whenever the bell rings, for as long as the janitor lives.
+pub async fn run(database: Database, retention_days: u32, bell: Arc<Bell>) {
+    let mut look_again_at = Instant::now();
+    loop {
+        let epoch = bell.heard().await;
+        if Instant::now() >= look_again_at {
+            match look_at_everything(&database, epoch).await {
+                Ok(took) => look_again_at = Instant::now() + took * WHOLE_LOOK_SHARE,
+                Err(error) => tracing::warn!(%error, "could not look at the whole queue"),
+            }
+        }
+        if let Err(error) = keep(&database, epoch, retention_days).await {
+            tracing::warn!(%error, "housekeeping failed; it is tried again in a minute");
+        }
+    }
+}
+
+/// Ends what the ticks' short looks have missed: what is left from before there was a leader.
+async fn look_at_everything(database: &Database, epoch: i64) -> Result<Duration, StoreError> {
+    let began = Instant::now();
+    let expired = chores::end_left_behind(database, epoch).await?;
+    if expired > 0 {
+        tracing::warn!(invocations = expired, "ended long past their deadline: was there no janitor?");
+    }
+    Ok(began.elapsed())
+}
+
+async fn keep(database: &Database, epoch: i64, retention_days: u32) -> Result<(), StoreError> {
+    let made = chores::make_partitions(database).await?;
+    while chores::count_next(database).await? {}
+    let dropped = chores::drop_partitions(database, epoch, retention_days).await?;
+    if made + dropped > 0 {
+        tracing::info!(made, dropped, "partitions");
+    }
+    processes::forget_silent(database).await
+}

@@ -1,0 +1,86 @@
+//! What the leading janitor does that has no hurry.
+
+use sqlx::Row;
+
+use super::duties::replies;
+use super::notify::notify;
+use super::{Database, StoreError};
+
+/// Rotations whose overlap is over, and test events of actions that opted in. What the last
+/// test events say is looked at before the next ones are sent.
+pub const CHORES: &str = "-- chores: whether checks blame the fleet, overlaps that ended, checks that are due
+select exists (select from actions.check_health as c where c.diagnosis = 'fleet') as is_fleet_blamed,
+  actions_private.end_overlaps($1) as rotations, actions_private.send_checks($1) as checks";
+
+/// What the ticks' short looks have missed. It may walk over everything that vacuum has not
+/// cleaned up, so it holds no lock meanwhile, least of all that of the lead.
+pub const LEFT_BEHIND: &str = "-- left behind: long past their deadline
+select q.id from actions_private.queue as q where q.deadline_at < clock_timestamp() - interval '10 seconds' order by q.id limit 1000";
+
+/// Ends these, if this janitor leads.
+pub const END_LEFT_BEHIND: &str = "-- end left behind: nobody ended them in time
+select 'expired' as status, e.invocation_id, e.reply_to, e.outcome::text as outcome
+from (select where actions_private.leads($1)) as lead
+cross join lateral actions_private.end_without_verdict($2, 'expired', 'the deadline passed before the fleet had a result') as e";
+
+/// Makes the days ahead.
+pub const MAKE_PARTITIONS: &str = "-- make partitions: a week ahead
+select actions_private.make_partitions(7)";
+
+/// Adds up what will be dropped one day. Any janitor may: a row that is locked makes it happen once.
+pub const COUNT_NEXT: &str = "-- count next: ten minutes of invocations that are over
+select actions_private.count_next()";
+
+/// Drops the days past retention, if this janitor leads.
+pub const DROP_PARTITIONS: &str = "-- drop partitions: past retention
+select coalesce((select actions_private.drop_partitions($2) where actions_private.leads($1)), 0)";
+
+/// What the chores found.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// Rotations that were written down as finished.
+    pub rotations: i32,
+    /// Test events that were sent.
+    pub checks: i32,
+    /// The checks of the actions say that the fleet is at fault, not the endpoints.
+    pub is_fleet_blamed: bool,
+}
+
+/// Does what is due.
+pub async fn do_due(database: &Database, epoch: i64) -> Result<Done, StoreError> {
+    let row = database.run(async |connection| sqlx::query(CHORES).bind(epoch).fetch_one(connection).await).await?;
+    Ok(Done { rotations: row.try_get("rotations")?, checks: row.try_get("checks")?, is_fleet_blamed: row.try_get("is_fleet_blamed")? })
+}
+
+/// Ends what is left from before there was a leader, and tells the waiters; returns how many.
+pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, StoreError> {
+    let mut ended = 0;
+    loop {
+        let ids: Vec<String> = database.run(async |connection| sqlx::query_scalar(LEFT_BEHIND).fetch_all(connection).await).await?;
+        if ids.is_empty() {
+            return Ok(ended);
+        }
+        let rows = database.run(async |connection| sqlx::query(END_LEFT_BEHIND).bind(epoch).bind(&ids).fetch_all(connection).await).await?;
+        if rows.is_empty() {
+            return Ok(ended); // another leads, or their results got there first
+        }
+        ended += rows.len();
+        notify(database, &replies(&rows)?).await?;
+    }
+}
+
+/// Makes partitions ahead; returns how many.
+pub async fn make_partitions(database: &Database) -> Result<i32, StoreError> {
+    database.run(async |connection| sqlx::query_scalar(MAKE_PARTITIONS).fetch_one(connection).await).await
+}
+
+/// Adds up ten minutes of invocations; false where there is nothing to add up yet.
+pub async fn count_next(database: &Database) -> Result<bool, StoreError> {
+    database.run(async |connection| sqlx::query_scalar(COUNT_NEXT).fetch_one(connection).await).await
+}
+
+/// Drops days past the retention that were added up; returns how many.
+pub async fn drop_partitions(database: &Database, epoch: i64, retention_days: u32) -> Result<i32, StoreError> {
+    let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
+    database.run(async |connection| sqlx::query_scalar(DROP_PARTITIONS).bind(epoch).bind(keep).fetch_one(connection).await).await
+}
