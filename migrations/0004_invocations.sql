@@ -235,7 +235,7 @@ as $$
 declare
   -- What was not added up yet is never dropped.
   oldest constant text := 'invocations_' || to_char(least(
-    (now() at time zone 'UTC')::date - keep_days, (select (c.at at time zone 'UTC')::date from actions_private.counted_until as c)), 'YYYYMMDD');
+    (now() at time zone 'UTC')::date - keep_days, coalesce((select (c.at at time zone 'UTC')::date from actions_private.counted_until as c), date '0001-01-01')), 'YYYYMMDD');
   partition text;
   dropped integer := 0;
 begin

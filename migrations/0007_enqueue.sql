@@ -121,8 +121,10 @@ create function actions.enqueue_many(
   project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
--- One plan for every size: making one costs more than running it.
+-- One plan for every size: making one costs more than running it. And by keys alone: the tables
+-- may have been small when it was made.
 set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -270,7 +272,7 @@ create function actions.results(invocation_ids text[])
 returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- A plan cached while the queue was short must not read all of it when it is long.
-set enable_seqscan = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -320,6 +322,7 @@ comment on function actions.result(text) is
 create function actions.abandon_many(invocation_ids text[])
 returns setof actions.answer
 language sql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
 begin atomic
   -- If a worker is ending one of them right now, this waits for it and then finds nothing to end.
   -- Locked in the order of their ids, as everybody does who ends several: no two wait for each other.

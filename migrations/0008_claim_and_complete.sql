@@ -1,8 +1,10 @@
 -- What workers do to the queue, each in one statement for many invocations.
 --
 -- Both touch a handful of rows by their key, in a table that is empty now and long in a
--- minute. A plan that was cached while it was empty would read all of it, so these
--- functions leave the planner no way but the key.
+-- minute, and that says it is empty after each vacuum. A plan for an empty table reads all of
+-- it, and everything in it that is dead. So the planner has no way but the key: it may not
+-- scan, and each statement names its rows as an array, never by a join alone, whose order
+-- would be the planner's to choose.
 
 create function actions_private.claim(
   token uuid, most integer, full_actions text[], tight_actions text[], rooms integer[], room_per_action integer,
@@ -37,9 +39,12 @@ begin
   ), claimed as (
     update actions_private.queue as q
     set status = 'running', claim_token = claim.token, claimed_at = clock_timestamp(), worker = claim.worker
-    from numbered as n
-    left join unnest(tight_actions, rooms) as tight (action_id, room) on tight.action_id = n.action_id
-    where q.id = n.id and n.n <= coalesce(tight.room, room_per_action)
+    where q.id = any (array(
+      select n.id
+      from numbered as n
+      left join unnest(tight_actions, rooms) as tight (action_id, room) on tight.action_id = n.action_id
+      where n.n <= coalesce(tight.room, room_per_action)
+    ))
     returning q.*
   )
   select c.id, c.event_id, c.project_id, c.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text,
@@ -55,13 +60,13 @@ begin
 
   if says_awake is not null then
     update actions_private.processes as p
-    set awake_until = case when says_awake then clock_timestamp() + interval '100 milliseconds' else '-infinity' end
+    set awake_until = case when says_awake then clock_timestamp() + interval '250 milliseconds' else '-infinity' end
     where p.id = claim.worker;
   end if;
 end
 $$;
 comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean) is
-  'Takes the oldest queued invocations for a worker: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. says_awake true promises for 100 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null);';
+  'Takes the oldest queued invocations for a worker: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. says_awake true promises for 250 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null);';
 
 create function actions_private.complete(
   ids text[], tokens uuid[], statuses text[], outcomes text[], http_statuses integer[], durations_ms double precision[], phases text[], errors text[],
@@ -71,7 +76,7 @@ create function actions_private.complete(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 declare
   ended_count integer;
@@ -83,7 +88,7 @@ begin
     delete from actions_private.queue as q
     using unnest(ids, tokens, statuses, outcomes, http_statuses, durations_ms, complete.phases, errors, responses_sha256, overrides)
       as g (id, token, status, outcome, http_status, duration_ms, phases, error, response_sha256, overrode)
-    where q.id = g.id and q.claim_token = g.token and q.status = 'running'
+    where q.id = any (complete.ids) and q.id = g.id and q.claim_token = g.token and q.status = 'running'
     returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker,
       g.status, g.outcome, g.http_status, g.duration_ms, g.phases, g.error, g.response_sha256, g.overrode
   ), kept as (

@@ -50,7 +50,7 @@ grant execute on function
   actions_private.take_lead(text, interval), actions_private.leads(bigint),
   actions_private.kill_action(bigint, text, timestamptz, text, json, text, text, text),
   actions_private.end_queued_of_killed(bigint, integer), actions_private.end_past_deadline(bigint, integer),
-  actions_private.end_overlaps(bigint), actions_private.send_checks(bigint), actions_private.count_next(),
+  actions_private.recent_seconds(double precision), actions_private.end_overlaps(bigint), actions_private.send_checks(bigint), actions_private.count_next(),
   actions_private.write_audit(actions.actions, actions.actions, text, text),
   actions_private.end_without_verdict(text[], text, text), actions_private.id_time(timestamptz),
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),

@@ -66,7 +66,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSende
         }
     }
     if rhythm.is_relied_on() {
-        // Nobody shall rely on this worker while it drains; if this fails, they find out in 100 ms.
+        // Nobody shall rely on this worker while it drains; if this fails, they find out in 250 ms.
         let nothing = Look { back: None, says_awake: Some(false) };
         let _ = claim(&worker.database, &worker.process.id, &bulkhead.room(0), nothing).await;
     }

@@ -16,14 +16,18 @@ use crate::store::duties::{self, Figures, Second};
 use crate::store::{Database, StoreError};
 use crate::telemetry::{Metrics, ReasonLabel};
 
-/// A row may become visible so much later than the time it carries: its commit waits for a
-/// flush. Each look reads this much again and replaces what it counted before.
-const OVERLAP: Duration = Duration::from_secs(3);
+/// A row becomes visible later than the time it carries: its commit waits for a flush. Each look
+/// reads this much again and replaces what it counted before.
+const OVERLAP: Duration = Duration::from_secs(1);
+/// One look in so many reads more again, for commits that a busy disk held up.
+const LONG_OVERLAP: Duration = Duration::from_secs(6);
+const LONG_EVERY: u32 = 10;
 
 /// What the leader remembers.
 pub struct KillSwitch {
     actions: HashMap<String, Window>,
     looked: tokio::time::Instant,
+    looks: u32,
 }
 
 /// The counts of one action.
@@ -98,7 +102,7 @@ fn cause(calls: i64, errors: i64, timeouts: i64, streak: i64, limits: &config::K
 impl KillSwitch {
     /// Builds the memory of a new leader from the history.
     pub async fn begin(database: &Database, limits: &config::KillSwitch) -> Result<Self, StoreError> {
-        let mut this = Self { actions: HashMap::new(), looked: tokio::time::Instant::now() };
+        let mut this = Self { actions: HashMap::new(), looked: tokio::time::Instant::now(), looks: 0 };
         let window = Duration::from_secs(limits.window_s.into());
         for second in duties::recent_seconds(database, window).await? {
             this.count(&second);
@@ -122,7 +126,9 @@ impl KillSwitch {
     ) -> Result<(), StoreError> {
         let limits = &config.kill_switch;
         let asked = tokio::time::Instant::now();
-        for second in duties::recent_seconds(database, self.looked.elapsed() + OVERLAP).await? {
+        self.looks = (self.looks + 1) % LONG_EVERY;
+        let overlap = if self.looks == 0 { LONG_OVERLAP } else { OVERLAP };
+        for second in duties::recent_seconds(database, self.looked.elapsed() + overlap).await? {
             self.count(&second);
         }
         self.looked = asked;

@@ -63,7 +63,7 @@ where i.invocation_id = $1 and i.finished_at is not null";
 /// What finished lately, oldest first.
 pub const FINISHED: &str = "-- finished: what ended lately
 select row_to_json(i)::text from actions.recent_invocations as i
-where i.finished_at >= clock_timestamp() - $1 * interval '1 millisecond' and ($2::text is null or i.action_id = $2)
+where i.finished_at >= now() - $1 * interval '1 millisecond' and ($2::text is null or i.action_id = $2)
 order by i.finished_at
 limit 50000";
 

@@ -38,19 +38,7 @@ where actions_private.leads($7)";
 /// What finished in the last seconds, added up for each action and second: the kill-switch
 /// reads the same seconds again until they can no longer change, so nothing counts twice.
 pub const RECENT_SECONDS: &str = "-- recent seconds: what the kill-switch counts
-select i.action_id, extract(epoch from date_trunc('second', i.finished_at))::bigint as second, a.counting_since,
-  count(*) as calls,
-  count(*) filter (where i.status <> all (array['ok', 'rejected'])) as errors,
-  count(*) filter (where i.status = 'timeout') as timeouts,
-  max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true) as row_broken_at,
-  coalesce(array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500), '{}') as fives_at
-from actions_private.invocations as i
-join actions_private.actions as a on a.id = i.action_id
-where i.finished_at >= date_trunc('second', clock_timestamp() - $1 * interval '1 millisecond')
-  and not i.test and i.status not in ('killed', 'expired') and i.enqueued_at >= a.counting_since
-  and a.killed_at is null and a.deleted_at is null
-group by i.action_id, second, a.counting_since
-order by second";
+select * from actions_private.recent_seconds($1)";
 
 /// The exact figures of a few actions, and what a mail says about them.
 pub const SWITCHES: &str = "-- switches: exact figures before a trip

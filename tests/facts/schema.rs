@@ -265,7 +265,7 @@ const RIGHTS: [(&str, &str, &str); 5] = [
         "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.drop_partitions \
          actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_queued_of_killed \
          actions_private.end_without_verdict actions_private.id_time actions_private.kill_action actions_private.leads \
-         actions_private.make_partitions actions_private.outcome_without_verdict actions_private.send_checks \
+         actions_private.make_partitions actions_private.outcome_without_verdict actions_private.recent_seconds actions_private.send_checks \
          actions_private.take_lead actions_private.write_audit",
     ),
     (
