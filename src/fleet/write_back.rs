@@ -21,6 +21,10 @@ use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 512;
+/// So few endings tell their waiters with their own commit, which saves a statement. More, or
+/// those of a crowd, use one of their own: the lock that notifications take, which the whole
+/// server shares, must not be held while a busy disk is waited for.
+const FEW: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -65,11 +69,8 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, r
         batch.sort_by(|a, b| a.ending.id.cmp(&b.ending.id));
         crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
-        // A single ending tells its waiter with its own commit, which saves a statement. Where there
-        // are others it does not: the lock that notifications take, which the whole server
-        // shares, must not be held while a disk is waited for.
-        let is_alone = batch.len() == 1 && worker.metrics.in_flight.get() <= 1 && !crowd.is_there();
-        let at_once: Vec<Reply> = batch.iter().filter(|_| is_alone).filter_map(Finished::reply).collect();
+        let at_once: Vec<Reply> =
+            if batch.len() <= FEW && !crowd.is_there() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once).await;
         for finished in batch {
             let id = &finished.ending.id;
