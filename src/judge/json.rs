@@ -34,7 +34,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 /// Members without those whose key stands again later, in their order.
-pub fn last_of_each<'m, T>(members: &'m [(String, T)]) -> Vec<&'m (String, T)> {
+pub fn last_of_each<T>(members: &[(String, T)]) -> Vec<&(String, T)> {
     let mut seen = HashSet::with_capacity(members.len());
     let mut last: Vec<_> = members.iter().rev().filter(|(key, _)| seen.insert(key.as_str())).collect();
     last.reverse();
