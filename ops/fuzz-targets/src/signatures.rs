@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     for given in [text.to_owned(), format!("{own},{text}"), format!("{text},{own}"), format!("{text}{own}")] {
         let check = verify(std::slice::from_ref(&given), BODY, &[&new, &old], NOW);
         if matches!(check, SignatureCheck::Valid { .. }) {
-            let times = given.split(',').filter_map(|element| element.split_once('=')).filter(|(name, _)| name.trim() == "t");
+            let times = given.split(',').filter_map(|element| element.trim().split_once('=')).filter(|(name, _)| name.trim() == "t");
             let is_signed = times
                 .map(|(_, time)| time)
                 .any(|time| ["asec_new", "asec_old"].iter().any(|secret| given.to_ascii_lowercase().contains(&hmac(secret, time))));
