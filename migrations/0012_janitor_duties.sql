@@ -43,7 +43,7 @@ begin
     count(*) filter (where i.status <> all (array['ok', 'rejected'])),
     count(*) filter (where i.status = 'timeout'),
     max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true),
-    coalesce(array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500), '{}')
+    array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500)
   from actions_private.invocations as i
   join actions_private.actions as a on a.id = i.action_id
   where i.finished_at >= since

@@ -20,8 +20,8 @@ use crate::telemetry::{Metrics, ReasonLabel};
 /// reads this much again and replaces what it counted before.
 const OVERLAP: Duration = Duration::from_secs(1);
 /// One look in so many reads more again, for commits that a busy disk held up.
-const LONG_OVERLAP: Duration = Duration::from_secs(6);
-const LONG_EVERY: u32 = 10;
+const LONG_OVERLAP: Duration = Duration::from_secs(4);
+const LONG_EVERY: u32 = 15;
 
 /// What the leader remembers.
 pub struct KillSwitch {

@@ -158,8 +158,8 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
     rows.iter()
         .map(|row| {
             let broken_at: Option<OffsetDateTime> = row.try_get("row_broken_at")?;
-            let fives: Vec<OffsetDateTime> = row.try_get("fives_at")?;
-            let row_of_5xx = fives.iter().filter(|at| broken_at.is_none_or(|broken| **at > broken)).count();
+            let fives: Option<Vec<OffsetDateTime>> = row.try_get("fives_at")?;
+            let row_of_5xx = fives.iter().flatten().filter(|at| broken_at.is_none_or(|broken| **at > broken)).count();
             Ok(Second {
                 action_id: row.try_get("action_id")?,
                 second: row.try_get("second")?,
