@@ -1,9 +1,10 @@
 //! When an action is killed, and what a kill does.
 
 use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::process::Program;
 use authio_actions_lab::stack::Stack;
 use serde_json::Value;
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Postgres, Row, Transaction};
 
 use crate::support::{answering, ask, enqueue, heard, result, until};
 
@@ -190,20 +191,28 @@ async fn kills(owner: &PgPool) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
+const KILL_WAITS: &str = "select exists (
+    select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '-- kill:%')";
+
+/// A leader whose kill stops before its mails, with the switch and the audit event written but
+/// not committed; it goes on when the gate is.
+async fn at_the_gate(stack: &Stack, owner: &PgPool, action: &str) -> (Program, Transaction<'static, Postgres>) {
+    let mut leader = stack.janitor(FAST).await;
+    leader.logged("leading").await;
+    let mut gate = owner.begin().await.unwrap();
+    sqlx::query("lock table actions_private.mail_outbox in share mode").execute(&mut *gate).await.unwrap();
+    history(owner, action, "http_error", 100, "1 s").await;
+    until(owner, "the kill waits at the gate", KILL_WAITS).await;
+    (leader, gate)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_killed_in_the_middle_of_a_kill_leaves_nothing_of_it_and_the_next_one_kills_once() {
     let (stack, owner, action) = killed_action().await;
-    let mut first = stack.janitor(FAST).await;
-    first.logged("leading").await;
-    // The kill stops before its mails, with the switch and the audit event written but not committed.
-    let mut gate = owner.begin().await.unwrap();
-    sqlx::query("lock table actions_private.mail_outbox in share mode").execute(&mut *gate).await.unwrap();
-    history(&owner, &action, "http_error", 100, "1 s").await;
-    let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '-- kill:%')";
-    until(&owner, "the kill waits at the gate", waits).await;
+    let (mut first, gate) = at_the_gate(&stack, &owner, &action).await;
     first.kill().await;
     gate.commit().await.unwrap();
-    until(&owner, "its transaction is gone", &waits.replace("select exists", "select not exists")).await;
+    until(&owner, "its transaction is gone", &KILL_WAITS.replace("select exists", "select not exists")).await;
     assert_eq!(kills(&owner).await, (0, 0), "nothing of it was committed");
     let _second = stack.janitor(FAST).await;
     is_killed(&stack).await;
@@ -230,13 +239,7 @@ async fn a_leader_that_was_paused_finds_another_in_its_place_and_kills_nobody_ag
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_paused_in_the_middle_of_a_kill_does_not_keep_the_next_one_from_it() {
     let (stack, owner, action) = killed_action().await;
-    let mut first = stack.janitor(FAST).await;
-    first.logged("leading").await;
-    let mut gate = owner.begin().await.unwrap();
-    sqlx::query("lock table actions_private.mail_outbox in share mode").execute(&mut *gate).await.unwrap();
-    history(&owner, &action, "http_error", 100, "1 s").await;
-    let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '-- kill:%')";
-    until(&owner, "the kill waits at the gate", waits).await;
+    let (mut first, gate) = at_the_gate(&stack, &owner, &action).await;
     first.signal("STOP").await;
     gate.commit().await.unwrap();
     let _second = stack.janitor(FAST).await;
