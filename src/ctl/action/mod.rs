@@ -1,17 +1,19 @@
 //! `actionsctl action …`: the life of an action.
 
+mod arguments;
+
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use clap::Args;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::arguments::Command;
 use super::{invocations, say, screen};
 use crate::config::Config;
-use crate::domain::{FailMode, OnKilled, Trigger};
 use crate::program::ProgramError;
-use crate::store::control::{self, NewAction};
+use crate::store::control;
 use crate::store::{Database, StoreError, schema};
 
 /// How often a test event is asked for.
@@ -28,121 +30,6 @@ pub struct Action {
     json: bool,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Bind an endpoint to a trigger of a project; prints the signing secret once.
-    #[command(
-        after_help = "Example:\n  actionsctl action create --project proj_acme_prod --trigger pre_token_mint \\\n    --url https://hooks.acme.com/authio --name 'Roles from Acme'"
-    )]
-    Create(Create),
-    /// List actions.
-    #[command(after_help = "Example:\n  actionsctl action list --project proj_acme_prod --json")]
-    List {
-        /// Only those of this project.
-        #[arg(long, value_name = "PROJECT")]
-        project: Option<String>,
-    },
-    /// Show an action.
-    #[command(after_help = "Example:\n  actionsctl action show action_…")]
-    Show { id: String },
-    /// Change an action's configuration; an earlier version comes back with --restore.
-    #[command(
-        after_help = "Examples:\n  actionsctl action update action_… --timeout-ms 3000\n  actionsctl action update action_… --restore 2\n  actionsctl action update action_… --check-every-s 60"
-    )]
-    Update(Update),
-    /// Switch an action on.
-    #[command(after_help = "Example:\n  actionsctl action enable action_…")]
-    Enable { id: String },
-    /// Switch an action off.
-    #[command(after_help = "Example:\n  actionsctl action disable action_… --actor ada@acme.com")]
-    Disable { id: String },
-    /// Take back a kill; a fresh window of the kill-switch begins.
-    #[command(after_help = "Example:\n  actionsctl action test action_… && actionsctl action reenable action_…")]
-    Reenable { id: String },
-    /// Make a new signing secret and print it once; requests carry both signatures for a while.
-    #[command(
-        after_help = "Example, with two days to hand the new one over:\n  actionsctl action rotate-secret action_… --overlap-s 172800"
-    )]
-    RotateSecret {
-        id: String,
-        /// Seconds for which the previous secret still counts; 0 ends it at once.
-        #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(i32).range(0..=2_592_000))]
-        overlap_s: i32,
-    },
-    /// End the overlap: only the new secret counts from here on.
-    #[command(
-        after_help = "Example, when the endpoint has the new secret (action show tells):\n  actionsctl action finish-rotation action_…"
-    )]
-    FinishRotation { id: String },
-    /// Show the signing secret again; needs the root keys.
-    #[command(after_help = "Example:\n  actionsctl action secret action_… | wl-copy")]
-    Secret { id: String },
-    /// Send a made-up event on the real path, and wait for what becomes of it.
-    #[command(
-        after_help = "Works on disabled and killed actions, too, and never counts for the kill-switch.\n\nExample:\n  actionsctl action test action_… --json"
-    )]
-    Test { id: String },
-    /// Delete an action for good.
-    #[command(after_help = "Its invocations stay until the retention ends.\n\nExample:\n  actionsctl action delete action_…")]
-    Delete { id: String },
-}
-
-#[derive(Debug, Args)]
-struct Create {
-    #[arg(long, value_name = "PROJECT")]
-    project: String,
-    /// The moment: pre_authenticate, post_authenticate, pre_token_mint, post_token_mint,
-    /// pre_register or post_register.
-    #[arg(long, value_name = "TRIGGER")]
-    trigger: Trigger,
-    /// The endpoint, https://.
-    #[arg(long, value_name = "URL")]
-    url: String,
-    /// How people call it.
-    #[arg(long, value_name = "NAME")]
-    name: String,
-    /// Milliseconds that the endpoint may take, 100 to 5000.
-    #[arg(long, value_name = "MS", default_value_t = 2000)]
-    timeout_ms: i32,
-    /// What decides when the endpoint fails: open or closed.
-    #[arg(long, value_name = "MODE", default_value = "open")]
-    fail_mode: FailMode,
-    /// What decides while it is killed: skip or deny.
-    #[arg(long, value_name = "WHAT", default_value = "skip")]
-    on_killed: OnKilled,
-    /// Refuse answers that are not signed.
-    #[arg(long)]
-    require_response_signature: bool,
-}
-
-#[derive(Debug, Args)]
-struct Update {
-    id: String,
-    #[arg(long, value_name = "NAME")]
-    name: Option<String>,
-    /// The endpoint, https://.
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Milliseconds, 100 to 5000.
-    #[arg(long, value_name = "MS")]
-    timeout_ms: Option<i32>,
-    /// open or closed.
-    #[arg(long, value_name = "MODE")]
-    fail_mode: Option<FailMode>,
-    /// skip or deny.
-    #[arg(long, value_name = "WHAT")]
-    on_killed: Option<OnKilled>,
-    /// true or false.
-    #[arg(long, value_name = "BOOL")]
-    require_response_signature: Option<bool>,
-    /// Seconds between two test events that the fleet sends by itself, 10 to 86400; 0 for none.
-    #[arg(long, value_name = "SECONDS")]
-    check_every_s: Option<i32>,
-    /// Start from this earlier version of the configuration.
-    #[arg(long, value_name = "VERSION")]
-    restore: Option<i32>,
 }
 
 impl Action {
@@ -277,42 +164,6 @@ impl Action {
             ));
         }
         Ok(())
-    }
-}
-
-impl Create {
-    fn request(&self) -> NewAction<'_> {
-        NewAction {
-            project_id: &self.project,
-            trigger: self.trigger.as_str(),
-            endpoint_url: &self.url,
-            name: &self.name,
-            timeout_ms: self.timeout_ms,
-            fail_mode: self.fail_mode.as_str(),
-            on_killed: self.on_killed.as_str(),
-            require_response_signature: self.require_response_signature,
-        }
-    }
-}
-
-impl Update {
-    /// The changes as the SQL function wants them.
-    fn changes(&self) -> Result<String, ProgramError> {
-        let given = [
-            ("name", self.name.as_ref().map(|name| json!(name))),
-            ("endpoint_url", self.url.as_ref().map(|url| json!(url))),
-            ("timeout_ms", self.timeout_ms.map(|ms| json!(ms))),
-            ("fail_mode", self.fail_mode.map(|mode| json!(mode.as_str()))),
-            ("on_killed", self.on_killed.map(|what| json!(what.as_str()))),
-            ("require_response_signature", self.require_response_signature.map(|required| json!(required))),
-            ("check_every_s", self.check_every_s.map(|seconds| json!(seconds))),
-            ("version", self.restore.map(|version| json!(version))),
-        ];
-        let changes: Map<String, Value> = given.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect();
-        if changes.is_empty() {
-            return Err(ProgramError::Usage("nothing to change was given; see: actionsctl action update --help".to_owned()));
-        }
-        Ok(Value::Object(changes).to_string())
     }
 }
 
