@@ -66,7 +66,7 @@ impl Doctor {
             Ok(server) => server,
             Err(error) => {
                 findings.push(("database", Failure(format!("{error}; is database.url right, and may this machine connect?"))));
-                findings.push(("keys", keys(config, None)));
+                findings.push(("keys", keys(config, None, false)));
                 findings.push(("dns", dns(config, &[]).await));
                 return;
             }
@@ -108,7 +108,9 @@ impl Doctor {
         findings.push(("clock", clock(asked, server.clock, answered)));
         // Of what the login may not read, nothing is said: another program's doctor sees it.
         let actions = health::actions(database).await.ok();
-        findings.push(("keys", keys(config, actions.as_ref())));
+        let needs_no_keys =
+            !server.roles.is_empty() && !server.roles.iter().any(|role| ["actions_worker", "actions_admin"].contains(&role.as_str()));
+        findings.push(("keys", keys(config, actions.as_ref(), needs_no_keys)));
         findings.push(("dns", dns(config, &actions.map(|actions| actions.endpoints).unwrap_or_default()).await));
         if let Ok(fleet) = health::fleet(database).await {
             findings.push(("fleet", fleet_of(&fleet)));
@@ -165,11 +167,12 @@ fn upkeep(server: &health::Server) -> Finding {
     Well("autovacuum runs, log files are used again".to_owned())
 }
 
-fn keys(config: &Config, actions: Option<&health::Actions>) -> Finding {
+fn keys(config: &Config, actions: Option<&health::Actions>, needs_no_keys: bool) -> Finding {
     let keys = match config.root_keys() {
         Ok(keys) => keys,
-        Err(error) if config.secrets.root_keys.is_none() && config.secrets.root_keys_file.is_none() => {
-            return Warning(format!("{error}; only workers and who shows secrets need them"));
+        // A janitor, auth-core or a dashboard has no use for them.
+        Err(error) if needs_no_keys && config.secrets.root_keys.is_none() && config.secrets.root_keys_file.is_none() => {
+            return Warning(format!("{error}; workers and whoever shows secrets need them"));
         }
         Err(error) => return Failure(error.to_string()),
     };

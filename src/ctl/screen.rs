@@ -20,15 +20,13 @@ pub fn json_array(rows: &[String]) {
 pub fn fields(title: &str, fields: &[(&str, String)]) {
     say(bold(title));
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
-        say(format_args!("  {name:<11} {}", plain(value)));
+        say(format_args!("  {name:<11} {value}"));
     }
 }
 
-/// A text without control characters, except for our own emphasis: what a stranger wrote must
-/// not steer the terminal.
+/// A text without control characters: what a stranger wrote must not steer the terminal.
 pub fn plain(text: &str) -> String {
-    let is_emphasis = std::io::stdout().is_terminal() && text.starts_with("\x1b[3");
-    text.chars().map(|c| if c.is_control() && !(is_emphasis && c == '\x1b') { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Emphasis, on a terminal only.
@@ -50,7 +48,7 @@ fn styled(code: &str, text: &str) -> String {
 pub fn text(row: &Value, field: &str) -> String {
     match &row[field] {
         Value::Null => String::new(),
-        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::String(text) => plain(text),
         other => other.to_string(),
     }
 }

@@ -187,7 +187,7 @@ impl Try {
         let mut answer = Vec::new();
         if let Ok(got) = &exchange.answer {
             answer.push(("HTTP", got.http_status.to_string()));
-            answer.push(("body", shown(got).map(|body| screen::short(&body, 500)).unwrap_or_default()));
+            answer.push(("body", shown(got).map(|body| screen::plain(&screen::short(&body, 500))).unwrap_or_default()));
         }
         answer.push(("took", format!("{:.1} ms", exchange.took.as_secs_f64() * 1000.0)));
         answer.push(("of it, ms", exchange.phases.to_json().unwrap_or_default()));
@@ -202,13 +202,16 @@ impl Try {
             "auth-core would",
             &[
                 ("decide", format!("{} (source {source}, status {})", decision, judgement.status)),
-                ("because", judgement.error.clone().unwrap_or_default()),
-                ("code", code.clone().unwrap_or_default()),
-                ("reason", reason.clone().filter(|reason| Some(reason) != judgement.error.as_ref()).unwrap_or_default()),
-                ("claims", claims.as_ref().map(ToString::to_string).unwrap_or_default()),
+                ("because", screen::plain(judgement.error.as_deref().unwrap_or_default())),
+                ("code", screen::plain(code.as_deref().unwrap_or_default())),
+                (
+                    "reason",
+                    screen::plain(reason.as_deref().filter(|reason| Some(*reason) != judgement.error.as_deref()).unwrap_or_default()),
+                ),
+                ("claims", claims.as_ref().map(|claims| screen::plain(claims.get())).unwrap_or_default()),
                 ("roles", json_of(roles)),
                 ("permissions", json_of(permissions)),
-                ("audit", audit.as_ref().map(ToString::to_string).unwrap_or_default()),
+                ("audit", audit.as_ref().map(|audit| screen::plain(audit.get())).unwrap_or_default()),
             ],
         );
         if !dropped.is_empty() {

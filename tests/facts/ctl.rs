@@ -276,3 +276,14 @@ async fn a_shell_can_complete_every_command() {
     let wrong = complete("cmd").await;
     assert!(wrong.status.code() == Some(2) && text(&wrong).contains("bash"), "{}", text(&wrong));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_endpoint_answers_cannot_steer_the_terminal() {
+    let answer = r#"{"decision":"deny","deny_code":"\u001b[31m","deny_reason":"\u001b]0;title\u0007","append_audit":"\u001bc"}"#;
+    let stack = answering(Reply::json(answer)).await;
+    let customer = Operator::of(&stack).await.with("AUTHIO_ACTION_SECRET", "asec_1");
+    let output = customer.run(&["try", "--url", &stack.endpoint.url("/"), "--trigger", "pre_register"]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("]0;title") && !shown.contains('\x1b') && !shown.contains('\x07'), "{shown:?}");
+}
