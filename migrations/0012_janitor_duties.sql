@@ -24,33 +24,30 @@ comment on function actions_private.leads(bigint) is
   'Whether this epoch still leads; holds it for the rest of the transaction. Example: select actions_private.leads(7);';
 
 -- Asked at every tick. No planner can know how few rows the last seconds are: whatever it guesses,
--- it must go by the index, or it reads the whole day, in parallel, every second.
+-- it must go by the index, or it reads the whole day, in parallel, every second. It does not ask
+-- whether an action is killed or counts afresh: kill_figures does, of the few that look suspicious.
 create function actions_private.recent_seconds(look_back_ms double precision) returns table (
-  action_id text, second bigint, counting_since timestamptz, calls bigint, errors bigint, timeouts bigint,
+  action_id text, second bigint, calls bigint, errors bigint, timeouts bigint,
   row_broken_at timestamptz, fives_at timestamptz[]
 )
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off set max_parallel_workers_per_gather = 0
-set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off
+set enable_seqscan = off set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 declare
   since constant timestamptz := date_trunc('second', clock_timestamp() - look_back_ms * interval '1 millisecond');
 begin
   return query
-  select i.action_id, floor(date_part('epoch', i.finished_at))::bigint as second, a.counting_since,
+  select i.action_id, floor(date_part('epoch', i.finished_at))::bigint as second,
     count(*),
     count(*) filter (where i.status <> all (array['ok', 'rejected'])),
     count(*) filter (where i.status = 'timeout'),
     max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true),
     array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500)
   from actions_private.invocations as i
-  join actions_private.actions as a on a.id = i.action_id
-  where i.finished_at >= since
-    and not i.test and i.status not in ('killed', 'expired') and i.enqueued_at >= a.counting_since
-    and a.killed_at is null and a.deleted_at is null
-  group by i.action_id, second, a.counting_since
-  order by second;
+  where i.finished_at >= since and not i.test and i.status not in ('killed', 'expired')
+  group by i.action_id, second;
 end
 $$;
 comment on function actions_private.recent_seconds(double precision) is

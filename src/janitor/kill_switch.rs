@@ -1,9 +1,10 @@
 //! When to kill an action: ratios over a sliding window, or a row of 5xx.
 //!
 //! The leader reads only the last seconds, added up by the database, and keeps counts in
-//! memory, so a tick costs the same however long the history is. Memory only raises the suspicion: before
-//! a trip the exact figures come from the view `actions.action_health`, so neither a late
-//! row nor a restart can kill an action that the documented rule would spare.
+//! memory, so a tick costs the same however long the history is. Memory never counts too little,
+//! but it only raises the suspicion: before a trip the exact figures come from the view
+//! `kill_figures`, so neither a late row nor a restart can kill an action that the documented
+//! rule would spare.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::{horizon, mail};
 use crate::config::{self, Config};
-use crate::store::duties::{self, Figures, Second};
+use crate::store::duties::{self, Counts, Figures, Second};
 use crate::store::{Database, StoreError};
 use crate::telemetry::{Metrics, ReasonLabel};
 
@@ -31,21 +32,12 @@ pub struct KillSwitch {
 }
 
 /// The counts of one action.
+#[derive(Default)]
 struct Window {
-    counting_since: OffsetDateTime,
     by_second: BTreeMap<i64, Counts>,
     sum: Counts,
     /// The row of 5xx with which the seconds before `by_second` ended.
     row_before: u32,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
-    calls: u32,
-    errors: u32,
-    timeouts: u32,
-    row_of_5xx: u32,
-    breaks_row: bool,
 }
 
 /// Which condition trips.
@@ -105,11 +97,11 @@ impl KillSwitch {
         let mut this = Self { actions: HashMap::new(), looked: tokio::time::Instant::now(), looks: 0 };
         let window = Duration::from_secs(limits.window_s.into());
         for second in duties::recent_seconds(database, window).await? {
-            this.count(&second);
+            this.count(second);
         }
         // A row of 5xx may reach back beyond the window.
-        for (action, length, counting_since) in duties::streaks(database).await? {
-            let window = this.window(&action, counting_since);
+        for (action, length) in duties::streaks(database).await? {
+            let window = this.actions.entry(action).or_default();
             window.row_before = u32::try_from(length).unwrap_or(u32::MAX).saturating_sub(window.row_of_5xx());
         }
         Ok(this)
@@ -129,7 +121,7 @@ impl KillSwitch {
         self.looks = (self.looks + 1) % LONG_EVERY;
         let overlap = if self.looks == 0 { LONG_OVERLAP } else { OVERLAP };
         for second in duties::recent_seconds(database, self.looked.elapsed() + overlap).await? {
-            self.count(&second);
+            self.count(second);
         }
         self.looked = asked;
         let oldest = now.unix_timestamp() - i64::from(limits.window_s);
@@ -154,11 +146,12 @@ impl KillSwitch {
                 result => result?,
             }
         }
-        // What is killed, disabled or counting afresh has no past here any more.
+        // What is killed or disabled has no past, and what was re-enabled none before that.
         for suspect in suspects {
-            let current = figures.iter().find(|figures| figures.action_id == suspect).map(|figures| figures.counting_since);
-            if current.is_none_or(|since| self.actions.get(&suspect).is_some_and(|window| window.counting_since != since)) {
-                self.actions.remove(&suspect);
+            let current = figures.iter().find(|figures| figures.action_id == suspect);
+            match (current, self.actions.get_mut(&suspect)) {
+                (Some(current), Some(window)) => window.start_afresh(current.counting_since.unix_timestamp(), oldest),
+                _ => drop(self.actions.remove(&suspect)),
             }
         }
         Ok(())
@@ -183,31 +176,26 @@ impl KillSwitch {
         Ok(())
     }
 
-    fn window(&mut self, action: &str, counting_since: OffsetDateTime) -> &mut Window {
-        let window = self.actions.entry(action.to_owned()).or_insert_with(|| Window::new(counting_since));
-        if window.counting_since != counting_since {
-            *window = Window::new(counting_since); // re-enabled: a fresh start
-        }
-        window
-    }
-
-    fn count(&mut self, second: &Second) {
-        self.window(&second.action_id, second.counting_since).count(second);
+    fn count(&mut self, second: Second) {
+        self.actions.entry(second.action_id).or_default().count(second.second, second.counts);
     }
 }
 
 impl Window {
-    fn new(counting_since: OffsetDateTime) -> Self {
-        Self { counting_since, by_second: BTreeMap::new(), sum: Counts::default(), row_before: 0 }
+    /// Takes a second's counts in place of what was known of it.
+    fn count(&mut self, second: i64, counts: Counts) {
+        let before = self.by_second.insert(second, counts).unwrap_or_default();
+        self.sum.calls = self.sum.calls + counts.calls - before.calls;
+        self.sum.errors = self.sum.errors + counts.errors - before.errors;
+        self.sum.timeouts = self.sum.timeouts + counts.timeouts - before.timeouts;
     }
 
-    /// Takes a second's counts in place of what was known of it.
-    fn count(&mut self, second: &Second) {
-        let Second { calls, errors, timeouts, row_of_5xx, breaks_row, .. } = *second;
-        let before = self.by_second.insert(second.second, Counts { calls, errors, timeouts, row_of_5xx, breaks_row }).unwrap_or_default();
-        self.sum.calls = self.sum.calls + calls - before.calls;
-        self.sum.errors = self.sum.errors + errors - before.errors;
-        self.sum.timeouts = self.sum.timeouts + timeouts - before.timeouts;
+    /// Forgets what was before the action was re-enabled; `oldest` is where the window begins.
+    fn start_afresh(&mut self, since: i64, oldest: i64) {
+        if since > oldest {
+            self.slide(since);
+            self.row_before = 0;
+        }
     }
 
     fn slide(&mut self, oldest: i64) {
@@ -259,40 +247,44 @@ mod tests {
         assert_eq!(cause(1000, 100, 0, 100, &limits()), Some(Cause::Consecutive5xx));
     }
 
-    fn second(second: i64, calls: u32, row_of_5xx: u32) -> Second {
-        Second {
-            action_id: "a".to_owned(),
-            second,
-            counting_since: OffsetDateTime::UNIX_EPOCH,
-            calls,
-            errors: row_of_5xx,
-            timeouts: 0,
-            row_of_5xx,
-            breaks_row: calls > row_of_5xx,
-        }
+    fn counts(calls: u32, row_of_5xx: u32) -> Counts {
+        Counts { calls, errors: row_of_5xx, timeouts: 0, row_of_5xx, breaks_row: calls > row_of_5xx }
     }
 
     #[test]
     fn a_second_that_is_read_again_replaces_what_was_known_of_it() {
-        let mut window = Window::new(OffsetDateTime::UNIX_EPOCH);
-        window.count(&second(7, 3, 3));
-        window.count(&second(8, 5, 2));
-        window.count(&second(8, 6, 3));
+        let mut window = Window::default();
+        window.count(7, counts(3, 3));
+        window.count(8, counts(5, 2));
+        window.count(8, counts(6, 3));
         assert_eq!((window.sum.calls, window.sum.errors), (9, 6));
     }
 
     #[test]
     fn the_window_forgets_whole_seconds_but_a_row_of_5xx_reaches_beyond_it() {
-        let mut window = Window::new(OffsetDateTime::UNIX_EPOCH);
-        window.count(&second(1, 9, 4));
+        let mut window = Window::default();
+        window.count(1, counts(9, 4));
         for n in 2..10 {
-            window.count(&second(n, 2, 2));
+            window.count(n, counts(2, 2));
         }
         window.slide(5);
         assert_eq!((window.sum.calls, window.row_of_5xx()), (10, 4 + 16));
-        window.count(&second(10, 1, 0));
+        window.count(10, counts(1, 0));
         assert_eq!(window.row_of_5xx(), 0, "another result ends the row");
-        window.count(&second(11, 3, 3));
+        window.count(11, counts(3, 3));
         assert_eq!(window.row_of_5xx(), 3);
+    }
+
+    #[test]
+    fn a_re_enabled_action_has_no_past_and_another_keeps_its_row_of_5xx() {
+        let mut window = Window::default();
+        for n in 1..10 {
+            window.count(n, counts(2, 2));
+        }
+        window.slide(5);
+        window.start_afresh(3, 5);
+        assert_eq!((window.sum.calls, window.row_of_5xx()), (10, 18), "re-enabled before the window began");
+        window.start_afresh(8, 5);
+        assert_eq!((window.sum.calls, window.row_of_5xx()), (4, 4));
     }
 }

@@ -50,7 +50,7 @@ where h.action_id = any ($1) and a.killed_at is null and a.enabled";
 
 /// All actions in a row of 5xx: asked once, when the lead is taken.
 pub const STREAKS: &str = "-- streaks: who is in a row of 5xx
-select h.action_id, h.consecutive_5xx, a.counting_since
+select h.action_id, h.consecutive_5xx
 from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.consecutive_5xx > 0 and a.killed_at is null";
@@ -136,8 +136,13 @@ pub struct Second {
     pub action_id: String,
     /// Seconds since 1970.
     pub second: i64,
-    /// Since when the action counts.
-    pub counting_since: OffsetDateTime,
+    /// What they came to.
+    pub counts: Counts,
+}
+
+/// What the rules of the kill-switch ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
     /// Calls that finished.
     pub calls: u32,
     /// Of them, errors.
@@ -150,7 +155,7 @@ pub struct Second {
     pub breaks_row: bool,
 }
 
-/// The seconds that are not older than `ago`, oldest first; each is whole.
+/// The seconds that are not older than `ago`; each is whole. Killed actions are among them.
 pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Second>, StoreError> {
     let ago_ms = ago.as_secs_f64() * 1000.0;
     let rows = database.run(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;
@@ -160,28 +165,23 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
             let broken_at: Option<OffsetDateTime> = row.try_get("row_broken_at")?;
             let fives: Option<Vec<OffsetDateTime>> = row.try_get("fives_at")?;
             let row_of_5xx = fives.iter().flatten().filter(|at| broken_at.is_none_or(|broken| **at > broken)).count();
-            Ok(Second {
-                action_id: row.try_get("action_id")?,
-                second: row.try_get("second")?,
-                counting_since: row.try_get("counting_since")?,
+            let counts = Counts {
                 calls: count(row, "calls")?,
                 errors: count(row, "errors")?,
                 timeouts: count(row, "timeouts")?,
                 row_of_5xx: u32::try_from(row_of_5xx).unwrap_or(u32::MAX),
                 breaks_row: broken_at.is_some(),
-            })
+            };
+            Ok(Second { action_id: row.try_get("action_id")?, second: row.try_get("second")?, counts })
         })
         .collect::<Result<_, sqlx::Error>>()
         .map_err(StoreError::from)
 }
 
-/// Actions in a row of 5xx: id, length, since when it counts.
-pub async fn streaks(database: &Database) -> Result<Vec<(String, i64, OffsetDateTime)>, StoreError> {
+/// Actions in a row of 5xx: id and length.
+pub async fn streaks(database: &Database) -> Result<Vec<(String, i64)>, StoreError> {
     let rows = database.run(async |connection| sqlx::query(STREAKS).fetch_all(connection).await).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
 }
 
 /// The exact figures of an action that is neither killed nor disabled.
