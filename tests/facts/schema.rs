@@ -219,16 +219,20 @@ async fn the_counts_of_a_day_outlive_its_invocations() {
     let insert = "insert into actions_private.invocations
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, duration_ms, enqueued_at, finished_at)
         select 'inv_' || actions_private.id_time(at) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, status, '{}', 10, at, at
-        from (select now() - $1::interval as at) as moment, unnest(array['ok', 'ok', 'timeout']) as status";
-    for age in ["40 days", "2 days", "0 days"] {
-        sqlx::query(&insert.replace("$1", &format!("'{age}'"))).execute(&owner).await.unwrap();
+        from (select $1 as at) as moment, unnest(array['ok', 'ok', 'timeout']) as status";
+    let hour = |days: u8, hour: u8| format!("date_trunc('day', now(), 'UTC') - interval '{days} days' + interval '{hour} hours'");
+    for at in [hour(40, 3), hour(40, 7), hour(2, 5), "now()".to_owned()] {
+        sqlx::query(&insert.replace("$1", &at)).execute(&owner).await.unwrap();
     }
     let counts = async || {
-        let sql = "select now()::date - day, status, invocations from actions.daily_counts order by day, status";
+        let sql = "select (now() at time zone 'UTC')::date - day, status, invocations from actions.daily_counts order by day, status";
         let rows = sqlx::query(sql).fetch_all(&owner).await.unwrap();
         rows.iter().map(|row| (row.get::<i32, _>(0), row.get::<String, _>(1), row.get::<i64, _>(2))).collect::<Vec<_>>()
     };
-    let wanted: Vec<_> = [40, 2, 0].into_iter().flat_map(|day| [(day, "ok".to_owned(), 2), (day, "timeout".to_owned(), 1)]).collect();
+    let wanted: Vec<_> = [(40, 2), (2, 1), (0, 1)]
+        .into_iter()
+        .flat_map(|(day, n)| [(day, "ok".to_owned(), 2 * n), (day, "timeout".to_owned(), n)])
+        .collect();
     assert_eq!(counts().await, wanted, "before anything was added up");
     let mut added_up = 0;
     while sqlx::query_scalar("select actions_private.count_next()").fetch_one(&owner).await.unwrap() {
