@@ -133,6 +133,12 @@ declare
   life uuid;
   wakes boolean;
   nearest text;
+  are_plain boolean;
+  are_alive boolean;
+  action_ids text[];
+  versions integer[];
+  revisions bigint[];
+  waits_ms integer[];
 begin
   -- A notification takes a lock that the whole server shares, so there is none while a worker
   -- is awake, who looks again by itself. In a long transaction nobody knows when this commits;
@@ -156,18 +162,52 @@ begin
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
-  if exists (
-    select from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id)
+  select bool_and(r.is_plain), bool_and(r.is_alive), array_agg(r.action_id), array_agg(r.version), array_agg(r.revision), array_agg(r.wait_ms)
+  into are_plain, are_alive, action_ids, versions, revisions, waits_ms
+  from (
+    select a.id as action_id, a.version, p.revision, v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
+      a.id is not null and a.killed_at is null as is_alive,
+      actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is true as is_plain
+    from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
-    where actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is not true
-  ) then
+    left join (
+      actions_private.actions as a
+      join actions_private.projects as p on p.id = a.project_id
+      join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
+    ) on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
+    order by r.n
+  ) as r;
+  if not are_plain then
     perform actions_private.check_request(r.project_id, r.trigger, r.event, r.event_id)
     from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
   end if;
 
+  -- Nearly always every event has an action to call, and all that is left is to queue them.
+  if are_alive then
+    return query
+    insert into actions_private.queue as q
+      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+    select 'inv_' || id.name, coalesce(r.event_id, 'evt_' || id.name), r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event,
+      enqueue_many.reply_to, life, at, at + r.wait_ms * interval '1 millisecond'
+    from unnest(project_ids, triggers, events, event_ids, action_ids, versions, revisions, waits_ms) with ordinality
+      as r (project_id, trigger, event, event_id, action_id, version, revision, wait_ms, n)
+    cross join lateral (
+      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
+      select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
+      from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
+      offset 0
+    ) as h
+    cross join lateral (select stamp || actions_private.id_tail(least(r.n, 1023), h.a, h.b) as name offset 0) as id
+    returning q.id, q.event_id, q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
+    if wakes then
+      perform pg_notify('actions_queue', nearest);
+    end if;
+    return;
+  end if;
+
   return query
   with named as (
-    select r.*, stamp || actions_private.id_tail(least(r.n, 2047), h.a, h.b) as name
+    select r.*, stamp || actions_private.id_tail(least(r.n, 1023), h.a, h.b) as name
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (
       -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.

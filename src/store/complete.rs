@@ -59,7 +59,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
     let (channels, payloads) = pack(replies);
     let ids = database
         .run(async |connection| {
-            sqlx::query_scalar::<_, String>(COMPLETE)
+            sqlx::query_scalar::<_, Vec<String>>(COMPLETE)
                 .bind(column(endings, |e| e.id.as_str()))
                 .bind(column(endings, |e| e.token))
                 .bind(column(endings, |e| e.status.as_str()))
@@ -75,7 +75,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
                 .bind(notes().map(|(_, _, details)| details).collect::<Vec<_>>())
                 .bind(channels)
                 .bind(payloads)
-                .fetch_all(connection)
+                .fetch_one(connection)
                 .await
         })
         .await?;
