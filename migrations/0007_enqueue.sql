@@ -135,6 +135,7 @@ declare
   nearest text;
   are_plain boolean;
   are_alive boolean;
+  names text[];
   action_ids text[];
   versions integer[];
   revisions bigint[];
@@ -162,14 +163,22 @@ begin
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
-  select bool_and(r.is_plain), bool_and(r.is_alive), array_agg(r.action_id), array_agg(r.version), array_agg(r.revision), array_agg(r.wait_ms)
-  into are_plain, are_alive, action_ids, versions, revisions, waits_ms
+  select bool_and(r.is_plain), bool_and(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.revision),
+    array_agg(r.wait_ms)
+  into are_plain, are_alive, names, action_ids, versions, revisions, waits_ms
   from (
-    select a.id as action_id, a.version, p.revision, v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
+    select stamp || actions_private.id_tail(least(r.n, 1023), random.a, random.b) as name,
+      a.id as action_id, a.version, p.revision, v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
       a.id is not null and a.killed_at is null as is_alive,
       actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is true as is_plain
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
+    cross join lateral (
+      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
+      select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
+      from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
+      offset 0
+    ) as random
     left join (
       actions_private.actions as a
       join actions_private.projects as p on p.id = a.project_id
@@ -182,22 +191,15 @@ begin
     from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
   end if;
 
-  -- Nearly always every event has an action to call, and all that is left is to queue them.
+  -- Nearly always there is an action to call for each event.
   if are_alive then
     return query
     insert into actions_private.queue as q
       (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-    select 'inv_' || id.name, coalesce(r.event_id, 'evt_' || id.name), r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event,
+    select 'inv_' || r.name, coalesce(r.event_id, 'evt_' || r.name), r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event,
       enqueue_many.reply_to, life, at, at + r.wait_ms * interval '1 millisecond'
-    from unnest(project_ids, triggers, events, event_ids, action_ids, versions, revisions, waits_ms) with ordinality
-      as r (project_id, trigger, event, event_id, action_id, version, revision, wait_ms, n)
-    cross join lateral (
-      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
-      select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
-      from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
-      offset 0
-    ) as h
-    cross join lateral (select stamp || actions_private.id_tail(least(r.n, 1023), h.a, h.b) as name offset 0) as id
+    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, revisions, waits_ms)
+      as r (project_id, trigger, event, event_id, name, action_id, version, revision, wait_ms)
     returning q.id, q.event_id, q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
     if wakes then
       perform pg_notify('actions_queue', nearest);
@@ -206,31 +208,20 @@ begin
   end if;
 
   return query
-  with named as (
-    select r.*, stamp || actions_private.id_tail(least(r.n, 1023), h.a, h.b) as name
-    from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
-    cross join lateral (
-      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
-      select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
-      from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
-      offset 0
-    ) as h
-  ), routed as materialized (
-    select named.n, named.project_id, named.trigger, named.event, coalesce(named.event_id, 'evt_' || named.name) as event_id,
-      a.id as action_id, a.version, a.killed_at, p.revision,
-      v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
-      case when a.id is not null then 'inv_' || named.name end as invocation_id,
+  with routed as materialized (
+    select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, 'evt_' || r.name) as event_id, r.action_id, r.version, r.revision, r.wait_ms,
+      a.killed_at, case when r.action_id is not null then 'inv_' || r.name end as invocation_id,
       case
-        when a.id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
+        when r.action_id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
         when a.killed_at is not null then
-          actions_private.outcome_without_verdict('killed', named.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
+          actions_private.outcome_without_verdict('killed', r.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
       end as outcome
-    from named
+    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, revisions, waits_ms) with ordinality
+      as r (project_id, trigger, event, event_id, name, action_id, version, revision, wait_ms, n)
     left join (
       actions_private.actions as a
-      join actions_private.projects as p on p.id = a.project_id
-      join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
-    ) on a.project_id = named.project_id and a.trigger = named.trigger and a.enabled and a.deleted_at is null
+      join actions_private.action_versions as v on v.action_id = a.id
+    ) on a.id = r.action_id and v.version = r.version
   ), queued as (
     insert into actions_private.queue
       (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
