@@ -24,34 +24,36 @@ comment on function actions_private.leads(bigint) is
   'Whether this epoch still leads; holds it for the rest of the transaction. Example: select actions_private.leads(7);';
 
 -- Asked at every tick. No planner can know how few rows the last seconds are: whatever it guesses,
--- it must go by the index, or it reads the whole day, in parallel, every second. It does not ask
--- whether an action is killed or counts afresh: kill_figures does, of the few that look suspicious.
+-- it must go by the index, or it reads the whole day, in parallel, every second. Of the actions it
+-- reads the few that are killed or were enabled again, by an index of their own.
 create function actions_private.recent_seconds(look_back_ms double precision) returns table (
-  action_id text, second bigint, calls bigint, errors bigint, timeouts bigint,
+  action_id text, second bigint, counting_since timestamptz, calls bigint, errors bigint, timeouts bigint,
   row_broken_at timestamptz, fives_at timestamptz[]
 )
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off set max_parallel_workers_per_gather = 0
-set enable_seqscan = off set enable_bitmapscan = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
   since constant timestamptz := date_trunc('second', clock_timestamp() - look_back_ms * interval '1 millisecond');
 begin
   return query
-  select i.action_id, floor(date_part('epoch', i.finished_at))::bigint as second,
+  select i.action_id, floor(date_part('epoch', i.finished_at))::bigint as second, a.counting_since,
     count(*),
     count(*) filter (where i.status <> all (array['ok', 'rejected'])),
     count(*) filter (where i.status = 'timeout'),
     max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true),
     array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500)
   from actions_private.invocations as i
+  left join actions_private.actions as a on a.id = i.action_id and (a.killed_at is not null or a.counting_since > a.created_at)
   where i.finished_at >= since and not i.test and i.status not in ('killed', 'expired')
-  group by i.action_id, second;
+    and (a.id is null or (a.killed_at is null and i.enqueued_at >= a.counting_since))
+  group by i.action_id, second, a.counting_since;
 end
 $$;
 comment on function actions_private.recent_seconds(double precision) is
-  'What finished in the last look_back_ms, and before in the same second, for each action and second: what the kill-switch counts. Example: select action_id, calls, errors from actions_private.recent_seconds(4000);';
+  'What finished in the last look_back_ms, and before in the same second, for each action and second: what the kill-switch counts. counting_since is null unless the action was enabled again. Example: select action_id, calls, errors from actions_private.recent_seconds(4000);';
 
 create function actions_private.kill_action(
   epoch bigint, action_id text, counting_since timestamptz, reason text, figures json, subject text, text_body text, html_body text

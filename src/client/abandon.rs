@@ -4,6 +4,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::ask::{self, State};
+use crate::store::gather::gather;
 use crate::store::{Database, StoreError};
 
 /// The most of one statement.
@@ -16,9 +17,12 @@ pub struct Leave {
 }
 
 pub async fn run(database: Database, mut leaving: mpsc::UnboundedReceiver<Leave>) {
-    let mut batch = Vec::new();
-    while leaving.recv_many(&mut batch, BATCH).await > 0 {
-        let (ids, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|leave: Leave| (leave.id, leave.reply)).unzip();
+    loop {
+        let batch = gather(&mut leaving, BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
+        let (ids, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|leave| (leave.id, leave.reply)).unzip();
         match ask::abandon(&database, &ids).await {
             Ok(states) if states.len() == ids.len() => {
                 for (state, reply) in states.into_iter().zip(replies) {

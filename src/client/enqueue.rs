@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::waiting::Waiting;
 use crate::domain::Outcome;
 use crate::store::ask::{self, Request, State};
+use crate::store::gather::gather;
 use crate::store::{Database, StoreError};
 
 /// The most events of one statement.
@@ -25,11 +26,14 @@ pub struct Ask {
 pub type Queued = (State, oneshot::Receiver<Outcome>);
 
 pub async fn run(database: Database, channel: String, mut asked: mpsc::UnboundedReceiver<Ask>, waiting: Arc<Waiting>) {
-    let mut batch = Vec::new();
-    while asked.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        let batch = gather(&mut asked, BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
         // A result may be heard before its row is read: from here on such are kept.
         waiting.expect_early();
-        let (requests, replies): (Vec<_>, Vec<_>) = batch.drain(..).map(|ask| (ask.request, ask.reply)).unzip();
+        let (requests, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|ask| (ask.request, ask.reply)).unzip();
         match enqueue(&database, &requests, &channel).await {
             Ok(states) => {
                 for (state, reply) in states.into_iter().zip(replies) {

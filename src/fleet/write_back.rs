@@ -15,6 +15,7 @@ use super::Worker;
 use super::crowd::Crowd;
 use crate::domain::{Decision, Outcome, Source, Trigger};
 use crate::store::complete::{Ending, complete, landed};
+use crate::store::gather::gather;
 use crate::store::notify::{Reply, notify};
 use crate::store::{Database, StoreError};
 use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
@@ -52,19 +53,16 @@ pub fn start(worker: Arc<Worker>) -> (UnboundedSender<Finished>, JoinHandle<()>)
     (endings, both)
 }
 
-/// Takes what is there, up to a batch; `None` when there will never be more.
-async fn gather<T>(from: &mut UnboundedReceiver<T>) -> Option<Vec<T>> {
-    let mut batch = Vec::new();
-    (from.recv_many(&mut batch, BATCH).await > 0).then_some(batch)
-}
-
 async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, replies: UnboundedSender<Reply>) {
     let mut crowd = Crowd::default();
     loop {
         if !crowd.pause().is_zero() {
             tokio::time::sleep(crowd.pause()).await;
         }
-        let Some(mut batch) = gather(&mut finished).await else { break };
+        let mut batch = gather(&mut finished, BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
         // Rows are locked in this order: others who end several use the same, so nobody waits in a circle.
         batch.sort_by(|a, b| a.ending.id.cmp(&b.ending.id));
         crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
@@ -198,7 +196,11 @@ fn stand_in(ending: &Ending) -> Option<Ending> {
 }
 
 async fn tell(database: Database, mut replies: UnboundedReceiver<Reply>) {
-    while let Some(batch) = gather(&mut replies).await {
+    loop {
+        let batch = gather(&mut replies, BATCH).await;
+        if batch.is_empty() {
+            return;
+        }
         if let Err(error) = notify(&database, &batch).await {
             // Each of these waiters asks for its result when its listener is back, or at its deadline.
             tracing::warn!(%error, replies = batch.len(), "could not tell waiters");

@@ -34,6 +34,8 @@ pub struct KillSwitch {
 /// The counts of one action.
 #[derive(Default)]
 struct Window {
+    /// Since when the action counts, as far as that was seen.
+    since: i64,
     by_second: BTreeMap<i64, Counts>,
     sum: Counts,
     /// The row of 5xx with which the seconds before `by_second` ended.
@@ -100,8 +102,9 @@ impl KillSwitch {
             this.count(second);
         }
         // A row of 5xx may reach back beyond the window.
-        for (action, length) in duties::streaks(database).await? {
+        for (action, length, since) in duties::streaks(database).await? {
             let window = this.actions.entry(action).or_default();
+            window.since = since;
             window.row_before = u32::try_from(length).unwrap_or(u32::MAX).saturating_sub(window.row_of_5xx());
         }
         Ok(this)
@@ -146,12 +149,10 @@ impl KillSwitch {
                 result => result?,
             }
         }
-        // What is killed or disabled has no past, and what was re-enabled none before that.
+        // What is killed, disabled or deleted has no past.
         for suspect in suspects {
-            let current = figures.iter().find(|figures| figures.action_id == suspect);
-            match (current, self.actions.get_mut(&suspect)) {
-                (Some(current), Some(window)) => window.start_afresh(current.counting_since.unix_timestamp(), oldest),
-                _ => drop(self.actions.remove(&suspect)),
+            if !figures.iter().any(|figures| figures.action_id == suspect) {
+                self.actions.remove(&suspect);
             }
         }
         Ok(())
@@ -177,7 +178,11 @@ impl KillSwitch {
     }
 
     fn count(&mut self, second: Second) {
-        self.actions.entry(second.action_id).or_default().count(second.second, second.counts);
+        let window = self.actions.entry(second.action_id).or_default();
+        if let Some(since) = second.counting_since {
+            window.start_afresh(since);
+        }
+        window.count(second.second, second.counts);
     }
 }
 
@@ -190,11 +195,12 @@ impl Window {
         self.sum.timeouts = self.sum.timeouts + counts.timeouts - before.timeouts;
     }
 
-    /// Forgets what was before the action was re-enabled; `oldest` is where the window begins.
-    fn start_afresh(&mut self, since: i64, oldest: i64) {
-        if since > oldest {
-            self.slide(since);
+    /// Forgets, once, what was before the action was enabled again.
+    fn start_afresh(&mut self, since: i64) {
+        if since > self.since {
+            self.slide(since + 1);
             self.row_before = 0;
+            self.since = since;
         }
     }
 
@@ -276,15 +282,17 @@ mod tests {
     }
 
     #[test]
-    fn a_re_enabled_action_has_no_past_and_another_keeps_its_row_of_5xx() {
+    fn an_action_that_is_enabled_again_forgets_its_past_once() {
         let mut window = Window::default();
         for n in 1..10 {
             window.count(n, counts(2, 2));
         }
         window.slide(5);
-        window.start_afresh(3, 5);
-        assert_eq!((window.sum.calls, window.row_of_5xx()), (10, 18), "re-enabled before the window began");
-        window.start_afresh(8, 5);
-        assert_eq!((window.sum.calls, window.row_of_5xx()), (4, 4));
+        window.start_afresh(8);
+        assert_eq!((window.sum.calls, window.row_of_5xx()), (2, 2), "the second in which it was enabled is read again");
+        window.count(8, counts(3, 3));
+        window.slide(10);
+        window.start_afresh(8);
+        assert_eq!((window.sum.calls, window.row_of_5xx()), (0, 5), "a row of 5xx that began since then goes on");
     }
 }

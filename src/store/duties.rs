@@ -50,7 +50,7 @@ where h.action_id = any ($1) and a.killed_at is null and a.enabled";
 
 /// All actions in a row of 5xx: asked once, when the lead is taken.
 pub const STREAKS: &str = "-- streaks: who is in a row of 5xx
-select h.action_id, h.consecutive_5xx
+select h.action_id, h.consecutive_5xx, a.counting_since
 from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.consecutive_5xx > 0 and a.killed_at is null";
@@ -136,6 +136,8 @@ pub struct Second {
     pub action_id: String,
     /// Seconds since 1970.
     pub second: i64,
+    /// Since when the action counts, in seconds since 1970, if it was enabled again.
+    pub counting_since: Option<i64>,
     /// What they came to.
     pub counts: Counts,
 }
@@ -155,7 +157,7 @@ pub struct Counts {
     pub breaks_row: bool,
 }
 
-/// The seconds that are not older than `ago`; each is whole. Killed actions are among them.
+/// The seconds that are not older than `ago`; each is whole. Those of killed actions are left out.
 pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Second>, StoreError> {
     let ago_ms = ago.as_secs_f64() * 1000.0;
     let rows = database.run(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;
@@ -172,16 +174,20 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
                 row_of_5xx: u32::try_from(row_of_5xx).unwrap_or(u32::MAX),
                 breaks_row: broken_at.is_some(),
             };
-            Ok(Second { action_id: row.try_get("action_id")?, second: row.try_get("second")?, counts })
+            let counting_since = row.try_get::<Option<OffsetDateTime>, _>("counting_since")?.map(OffsetDateTime::unix_timestamp);
+            Ok(Second { action_id: row.try_get("action_id")?, second: row.try_get("second")?, counting_since, counts })
         })
         .collect::<Result<_, sqlx::Error>>()
         .map_err(StoreError::from)
 }
 
-/// Actions in a row of 5xx: id and length.
-pub async fn streaks(database: &Database) -> Result<Vec<(String, i64)>, StoreError> {
+/// Actions in a row of 5xx: id, length, and since when they count, in seconds since 1970.
+pub async fn streaks(database: &Database) -> Result<Vec<(String, i64, i64)>, StoreError> {
     let rows = database.run(async |connection| sqlx::query(STREAKS).fetch_all(connection).await).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<OffsetDateTime, _>(2)?.unix_timestamp())))
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::from)
 }
 
 /// The exact figures of an action that is neither killed nor disabled.

@@ -15,6 +15,7 @@ pub mod claim;
 pub mod complete;
 pub mod control;
 pub mod duties;
+pub mod gather;
 pub mod health;
 pub mod listen;
 pub mod notify;

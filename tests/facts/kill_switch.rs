@@ -136,6 +136,24 @@ async fn a_re_enabled_action_starts_afresh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_went_well_before_an_action_was_enabled_again_does_not_hide_what_fails_since() {
+    let (stack, owner, action) = killed_action().await;
+    let _janitor = stack.janitor(FAST).await;
+    history(&owner, &action, "ok", 1000, "1 s").await;
+    is_spared(&stack, &owner).await;
+    for enabled in ["false", "true"] {
+        sqlx::query(&format!("select actions.set_enabled($1, {enabled}, 'ada')")).bind(&action).execute(&stack.admin).await.unwrap();
+    }
+    history(&owner, &action, "timeout", 20, "0 s").await;
+    is_killed(&stack).await;
+    sqlx::query("select actions.reenable_action($1, 'ada')").bind(&action).execute(&stack.admin).await.unwrap();
+    history(&owner, &action, "network_error", 20, "0 s").await;
+    is_killed(&stack).await;
+    let reason: String = sqlx::query_scalar("select killed_reason from actions.actions").fetch_one(&stack.ops).await.unwrap();
+    assert!(reason.contains("20 of 20"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_janitor_leads_and_another_takes_over_when_it_is_killed() {
     let (stack, owner, action) = killed_action().await;
     let mut first = stack.janitor(FAST).await;
