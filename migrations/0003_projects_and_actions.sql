@@ -72,8 +72,7 @@ comment on column actions_private.actions.secret_sha256 is
 comment on column actions_private.actions.secret_seen_at is
   'When an answer signed with the current secret last arrived, to the minute: proof that the endpoint has it. From then on requests carry its signature alone, also within an overlap.';
 
-create index killed_or_enabled_again
-  on actions_private.actions (id) where killed_at is not null or counting_since > created_at;
+create index enabled_again on actions_private.actions (id) where counting_since > created_at;
 create unique index one_enabled_action_per_trigger
   on actions_private.actions (project_id, trigger)
   where enabled and deleted_at is null;

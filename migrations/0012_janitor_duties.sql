@@ -25,7 +25,7 @@ comment on function actions_private.leads(bigint) is
 
 -- Asked at every tick. No planner can know how few rows the last seconds are: whatever it guesses,
 -- it must go by the index, or it reads the whole day, in parallel, every second. Of the actions it
--- reads the few that are killed or were enabled again, by an index of their own.
+-- reads those that were enabled again, by an index of their own: what was before does not count.
 create function actions_private.recent_seconds(look_back_ms double precision) returns table (
   action_id text, second bigint, counting_since timestamptz, calls bigint, errors bigint, timeouts bigint,
   row_broken_at timestamptz, fives_at timestamptz[]
@@ -46,9 +46,9 @@ begin
     max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true),
     array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500)
   from actions_private.invocations as i
-  left join actions_private.actions as a on a.id = i.action_id and (a.killed_at is not null or a.counting_since > a.created_at)
+  left join actions_private.actions as a on a.id = i.action_id and a.counting_since > a.created_at
   where i.finished_at >= since and not i.test and i.status not in ('killed', 'expired')
-    and (a.id is null or (a.killed_at is null and i.enqueued_at >= a.counting_since))
+    and (a.id is null or i.enqueued_at >= a.counting_since)
   group by i.action_id, second, a.counting_since;
 end
 $$;

@@ -157,7 +157,8 @@ pub struct Counts {
     pub breaks_row: bool,
 }
 
-/// The seconds that are not older than `ago`; each is whole. Those of killed actions are left out.
+/// The seconds that are not older than `ago`; each is whole. What left the count when an action was
+/// enabled again is left out; what is killed by now is not.
 pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Second>, StoreError> {
     let ago_ms = ago.as_secs_f64() * 1000.0;
     let rows = database.run(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;

@@ -14,13 +14,17 @@ use crate::support::{abandon, answering, enqueue, programs, result, until};
 
 /// An endpoint that answers deny, but only when a permit is given.
 async fn gated() -> (Stack, Arc<Semaphore>) {
+    gated_with(r#"{"decision":"deny"}"#).await
+}
+
+async fn gated_with(answer: &'static str) -> (Stack, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
     let stack = Stack::start(&programs(), move |_: Received| {
         let held = Arc::clone(&held);
         async move {
             held.acquire().await.unwrap().forget();
-            Reply::json(r#"{"decision":"deny"}"#)
+            Reply::json(answer)
         }
     })
     .await;
@@ -42,6 +46,26 @@ async fn a_late_worker_cannot_overwrite_an_abandoned_invocation() {
     assert_eq!(result(&stack.core, state.id()).await.outcome, abandoned.outcome);
     let rows: i64 = sqlx::query_scalar("select count(*) from actions.recent_invocations").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(rows, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_late_answer_asks_for_is_not_in_the_audit_log() {
+    let (stack, gate) = gated_with(r#"{"decision":"allow","override_roles":["unknown"]}"#).await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_token_mint", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let (late, timely) = (enqueue(&stack.core, "p", "pre_token_mint", "{}").await, enqueue(&stack.core, "p", "pre_token_mint", "{}").await);
+    until(&stack.ops, "both run", "select count(*) = 2 from actions.recent_invocations where status = 'running'").await;
+    abandon(&stack.core, late.id()).await;
+    gate.add_permits(2);
+    worker.logged("ended by somebody else").await;
+    until(&stack.ops, "the other ended", "select bool_or(status = 'ok') from actions.recent_invocations").await;
+    assert_eq!(result(&stack.core, timely.id()).await.status, "ok");
+    let noted: i64 = sqlx::query_scalar("select count(*) from actions.audit_log where event = 'action.override_unknown_roles_dropped'")
+        .fetch_one(&stack.ops)
+        .await
+        .unwrap();
+    assert_eq!(noted, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
