@@ -174,7 +174,7 @@ begin
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
     cross join lateral (
-      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each letter.
+      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each pair of letters.
       select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
       from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
       offset 0

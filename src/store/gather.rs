@@ -37,12 +37,13 @@ mod tests {
     #[tokio::test]
     async fn what_others_bring_in_their_turn_comes_along() {
         let (sender, mut receiver) = unbounded_channel();
-        for n in 0..5 {
-            let sender = sender.clone();
-            tokio::spawn(async move { sender.send(n) });
-        }
+        tokio::spawn(async move {
+            for n in 0..5 {
+                sender.send(n).unwrap();
+                yield_now().await; // the next one in its next turn
+            }
+        });
         assert_eq!(gather(&mut receiver, 100).await, [0, 1, 2, 3, 4]);
-        drop(sender);
         assert!(gather(&mut receiver, 100).await.is_empty(), "there will never be more");
     }
 
