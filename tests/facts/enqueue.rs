@@ -58,6 +58,26 @@ async fn enqueue_many_answers_in_order_and_keeps_every_event_as_it_was_written()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn enqueue_many_answers_each_of_a_thousand_queued_events_at_its_place_with_its_action() {
+    let stack = answering(Reply::json("{}")).await;
+    let mut actions = Vec::new();
+    for project in ["even", "odd"] {
+        stack.project(project).await;
+        actions.push(stack.action(project, "pre_register", &stack.endpoint.url("/"), "").await);
+    }
+    let request = |n: usize| json!({"project_id": (["even", "odd"][n % 2]), "trigger": "pre_register", "event": {"metadata": {"n": n}}});
+    let requests = serde_json::Value::from_iter((0..1500).map(request)).to_string();
+    let states = ask(&stack.core, "actions.enqueue_many($1::json, null)", &[&requests]).await.unwrap();
+    assert!(states.iter().enumerate().all(|(n, state)| state.action_id.as_ref() == Some(&actions[n % 2])));
+    let ids: Vec<&str> = states.iter().map(|state| state.id()).collect();
+    let stored = "select (q.event->'metadata'->>'n')::integer, q.action_id
+        from unnest($1::text[]) with ordinality as asked (id, n) join actions_private.queue as q on q.id = asked.id order by asked.n";
+    let stored: Vec<(i32, String)> = sqlx::query_as(stored).bind(ids).fetch_all(&stack.database.owner().await).await.unwrap();
+    let wanted: Vec<(i32, String)> = (0..1500).map(|n| (n, actions[n as usize % 2].clone())).collect();
+    assert_eq!(stored, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_arguments_are_refused_with_message_detail_and_hint_and_write_nothing() {
     let stack = answering(Reply::json("{}")).await;
     stack.project("p").await;
