@@ -128,7 +128,7 @@ impl Try {
                 ("authio-trigger", self.trigger.as_str()),
                 ("authio-event-id", &event_id),
             ];
-            egress.post("try", &target, Request { headers: &headers, body: &body }, deadline, &mut phases).await
+            egress.post("try", &target, Request { headers: &headers, body: body.clone() }, deadline, &mut phases).await
         }
         .await;
         let took = started.elapsed();

@@ -33,12 +33,12 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const MAX_ATTEMPTS: usize = 8;
 
 /// What to send.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// Headers beside those that every request has.
     pub headers: &'a [(&'static str, &'a str)],
     /// The JSON body; these bytes are the sent bytes.
-    pub body: &'a str,
+    pub body: String,
 }
 
 pub(super) type Message = hyper::Request<Full<Bytes>>;
@@ -56,7 +56,7 @@ impl Request<'_> {
         for (name, value) in self.headers {
             request = request.header(HeaderName::from_static(name), HeaderValue::try_from(*value).map_err(unsendable)?);
         }
-        request.body(Full::new(Bytes::copy_from_slice(self.body.as_bytes()))).map_err(unsendable)
+        request.body(Full::new(Bytes::from(self.body))).map_err(unsendable)
     }
 }
 
@@ -145,6 +145,8 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEAD_BYTES);
     let (sender, driver) = http.handshake(TokioIo::new(stream)).await.map_err(|error| explain(&error))?;
+    // Boxed, because a task keeps two copies of what it awaits: the one it was given, and the one in use.
+    let driver = Box::pin(driver);
     // Ends with the connection: when the sender is dropped, or the other side closes.
     tokio::spawn(async move {
         if let Err(error) = driver.await {

@@ -183,23 +183,27 @@ impl Egress {
     ) -> Result<Answer, CallError> {
         let mut message = request.build(&target.endpoint)?;
         let peer = |address| Peer { owner: owner.to_owned(), host: target.endpoint.host_name.clone(), address };
-        for peer in target.addresses.iter().copied().map(peer) {
-            while let Some(mut connection) = self.take_idle(&peer) {
-                phases.enter(Phase::FirstByte);
-                match connection.send(message).await {
-                    Ok(response) => return self.finish(peer, connection, response, deadline, phases).await,
-                    // Only a request of which no byte was written comes back to be sent elsewhere.
-                    Err((_, Some(unsent))) => message = unsent,
-                    Err((why, None)) => return Err(CallError::Network { phase: Phase::FirstByte, why }),
+        let take_idle = || target.addresses.iter().copied().map(peer).find_map(|peer| Some((self.take_idle(&peer)?, peer)));
+        let (peer, connection, response) = loop {
+            let idle = take_idle();
+            let was_idle = idle.is_some();
+            let (mut connection, peer) = match idle {
+                Some(kept) => kept,
+                None => {
+                    // Boxed, so that a call that waits for its answer has no room for a handshake in it.
+                    let (opened, address) = Box::pin(connection::open(target, &self.tls, phases)).await?;
+                    (opened, peer(address))
                 }
+            };
+            phases.enter(Phase::FirstByte);
+            match connection.send(message).await {
+                Ok(response) => break (peer, connection, response),
+                // Only a request of which no byte was written comes back to be sent elsewhere.
+                Err((_, Some(unsent))) if was_idle => message = unsent,
+                Err((why, _)) => return Err(CallError::Network { phase: Phase::FirstByte, why }),
             }
-        }
-        let (mut connection, address) = connection::open(target, &self.tls, phases).await?;
-        phases.enter(Phase::FirstByte);
-        match connection.send(message).await {
-            Ok(response) => self.finish(peer(address), connection, response, deadline, phases).await,
-            Err((why, _)) => Err(CallError::Network { phase: Phase::FirstByte, why }),
-        }
+        };
+        self.finish(peer, connection, response, deadline, phases).await
     }
 
     async fn finish(

@@ -80,7 +80,7 @@ async fn attempt(
             ("authio-trigger", action.trigger.as_str()),
             ("authio-event-id", &claim.event_id),
         ];
-        let request = Request { headers: &headers, body: &body };
+        let request = Request { headers: &headers, body };
         worker.egress.post(&action.id, &target, request, budget.deadline, &mut call.phases).await
     }
     .await;

@@ -41,8 +41,10 @@ async fn bare(stack: &Stack, action: &str) -> Vec<Duration> {
         let target = egress.clear(&stack.endpoint.url("/ok"), deadline, &mut phases).await.expect("a permitted URL");
         let signature = sign::header(&[&secret], receiver::now(), body.as_bytes());
         let headers = [(sign::REQUEST_HEADER, signature.as_str()), ("authio-action-id", action)];
-        let answer =
-            egress.post("bare", &target, Request { headers: &headers, body: &body }, deadline, &mut phases).await.expect("an answer");
+        let answer = egress
+            .post("bare", &target, Request { headers: &headers, body: body.clone() }, deadline, &mut phases)
+            .await
+            .expect("an answer");
         assert_eq!(answer.http_status, 200);
         times.push(started.elapsed());
     }
