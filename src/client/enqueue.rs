@@ -12,7 +12,7 @@ use crate::store::gather::gather;
 use crate::store::{Database, StoreError};
 
 /// The most events of one statement.
-const BATCH: usize = 512;
+const BATCH: usize = 128;
 /// A statement that takes longer meets a database that is away.
 const PATIENCE: Duration = Duration::from_secs(3);
 

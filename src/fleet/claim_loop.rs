@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::store::claim::{Claim, Look, claim};
 
 /// The most invocations of one claim.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 /// How soon after the call of another worker this one looks whether it came.
 const SECOND_LOOK: Duration = Duration::from_millis(25);
 /// Pause between attempts to read the configuration of actions.

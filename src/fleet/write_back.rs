@@ -21,7 +21,7 @@ use crate::store::{Database, StoreError};
 use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
-const BATCH: usize = 512;
+const BATCH: usize = 128;
 /// So few endings tell their waiters with their own commit, which saves a statement. More, or
 /// those of a crowd, use one of their own: the lock that notifications take, which the whole
 /// server shares, must not be held while a busy disk is waited for.
