@@ -22,18 +22,18 @@ end;
 comment on function actions_private.pairs() is
   'All pairs of base-32 characters in order: the one for 10 bits is at twice their value. Computed once for each plan. Example: select length(actions_private.pairs());';
 
+create function actions_private.id_ms(ms bigint) returns text
+language sql immutable parallel safe
+return pg_catalog.encode(
+  pg_catalog.substr(actions_private.pairs(), ((ms >> 40) & 1023)::integer * 2 + 1, 2) || pg_catalog.substr(actions_private.pairs(), ((ms >> 30) & 1023)::integer * 2 + 1, 2)
+  || pg_catalog.substr(actions_private.pairs(), ((ms >> 20) & 1023)::integer * 2 + 1, 2) || pg_catalog.substr(actions_private.pairs(), ((ms >> 10) & 1023)::integer * 2 + 1, 2)
+  || pg_catalog.substr(actions_private.pairs(), (ms & 1023)::integer * 2 + 1, 2), 'escape');
+comment on function actions_private.id_ms(bigint) is
+  'The first 10 characters of every id made so many milliseconds after 1970. Example: select actions_private.id_ms(1795000000000);';
+
 create function actions_private.id_time(at timestamptz) returns text
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-declare
-  ms constant bigint := floor(date_part('epoch', at) * 1000);
-begin
-  return encode(
-    substr(actions_private.pairs(), ((ms >> 40) & 1023)::integer * 2 + 1, 2) || substr(actions_private.pairs(), ((ms >> 30) & 1023)::integer * 2 + 1, 2) ||
-    substr(actions_private.pairs(), ((ms >> 20) & 1023)::integer * 2 + 1, 2) || substr(actions_private.pairs(), ((ms >> 10) & 1023)::integer * 2 + 1, 2) ||
-    substr(actions_private.pairs(), (ms & 1023)::integer * 2 + 1, 2), 'escape');
-end
-$$;
+language sql stable parallel safe
+return actions_private.id_ms(pg_catalog.floor(pg_catalog.date_part('epoch', at) * 1000)::bigint);
 comment on function actions_private.id_time(timestamptz) is
   'The first 10 characters of every id made in the millisecond of at. Example: select actions_private.id_time(now());';
 

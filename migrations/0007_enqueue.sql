@@ -117,6 +117,30 @@ $$;
 comment on function actions_private.refuse_reply_to(text) is
   'Raises what is wrong with a reply channel. Example: select actions_private.refuse_reply_to(''actions_queue'');';
 
+-- A notification takes a lock that the whole server shares, so there is none while a worker
+-- is awake, who looks again by itself. In a long transaction nobody knows when this commits;
+-- in a short one the worker's next looks find it, which it takes also when it falls asleep.
+-- It names one worker, the same for the same project as long as the fleet stays the same:
+-- if all came at once, each but one would come for nothing. The others look a little later.
+create function actions_private.call_a_worker(project_id text, at timestamptz) returns void
+language plpgsql
+as $$
+declare
+  worker record;
+begin
+  select p.id, p.awake_until > at as is_awake into worker
+  from actions_private.processes as p
+  where p.kind = 'worker' and p.seen_at > at - interval '12 seconds'
+  order by p.awake_until > at desc, hashtextextended(p.id, hashtext(call_a_worker.project_id))
+  limit 1;
+  if worker.is_awake is not true or statement_timestamp() > now() + interval '5 milliseconds' then
+    perform pg_notify('actions_queue', coalesce(worker.id, ''));
+  end if;
+end
+$$;
+comment on function actions_private.call_a_worker(text, timestamptz) is
+  'Notifies one worker, or all where none is known, unless one is awake. For functions whose search_path is pinned. Example: select actions_private.call_a_worker(''proj_acme_prod'', now());';
+
 create function actions.enqueue_many(
   project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
 ) returns setof actions.answer
@@ -130,42 +154,22 @@ as $$
 declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
-  life uuid;
-  wakes boolean;
-  nearest text;
+  life constant uuid := coalesce((select l.id from actions_private.life as l), actions_private.current_life());
   are_plain boolean;
   are_alive boolean;
+  is_any_alive boolean;
   names text[];
   action_ids text[];
   versions integer[];
   revisions bigint[];
   waits_ms integer[];
 begin
-  -- A notification takes a lock that the whole server shares, so there is none while a worker
-  -- is awake, who looks again by itself. In a long transaction nobody knows when this commits;
-  -- in a short one the worker's next looks find it, which it takes also when it falls asleep.
-  -- It names one worker, the same for the same project as long as the fleet stays the same:
-  -- if all came at once, each but one would come for nothing. The others look a little later.
-  select l.id, statement_timestamp() > now() + interval '5 milliseconds' or fleet.is_awake is not true, coalesce(fleet.nearest, '')
-  into life, wakes, nearest
-  from actions_private.life as l
-  cross join lateral (
-    select bool_or(p.awake_until > at) as is_awake,
-      (array_agg(p.id order by hashtextextended(p.id, hashtext(project_ids[1]))))[1] as nearest
-    from actions_private.processes as p
-    where p.kind = 'worker' and p.seen_at > at - interval '12 seconds'
-  ) as fleet;
-  if not found then
-    life := actions_private.current_life();
-    wakes := true;
-    nearest := '';
-  end if;
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
-  select bool_and(r.is_plain), bool_and(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.revision),
+  select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.revision),
     array_agg(r.wait_ms)
-  into are_plain, are_alive, names, action_ids, versions, revisions, waits_ms
+  into are_plain, are_alive, is_any_alive, names, action_ids, versions, revisions, waits_ms
   from (
     select stamp || actions_private.id_tail(least(r.n, 1023), random.a, random.b) as name,
       a.id as action_id, a.version, p.revision, v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
@@ -201,9 +205,7 @@ begin
     from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, revisions, waits_ms)
       as r (project_id, trigger, event, event_id, name, action_id, version, revision, wait_ms)
     returning q.id, q.event_id, q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
-    if wakes then
-      perform pg_notify('actions_queue', nearest);
-    end if;
+    perform actions_private.call_a_worker(project_ids[1], at);
     return;
   end if;
 
@@ -241,9 +243,10 @@ begin
     case when r.outcome is null then 'queued' when r.killed_at is not null then 'killed' else 'ok' end,
     r.outcome, case when r.outcome is null then r.wait_ms else 0 end
   from routed as r
-  -- One wake-up for the whole statement, and none where nothing was queued.
-  cross join (select count(pg_notify('actions_queue', nearest)) from (select from queued where wakes limit 1) as any_row) as woken
   order by r.n;
+  if is_any_alive then
+    perform actions_private.call_a_worker(project_ids[1], at);
+  end if;
 end
 $$;
 comment on function actions.enqueue_many(text[], text[], json[], text[], text) is
@@ -253,10 +256,39 @@ create function actions.enqueue(
   project_id text, trigger text, event json, reply_to text default null, event_id text default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set jit = off
 as $$
-#variable_conflict use_variable
+#variable_conflict use_column
+declare
+  at constant timestamptz := clock_timestamp();
+  seed constant uuid := gen_random_uuid();
+  bits constant bigint := uuid_hash_extended(seed, 1);
+  name constant text := actions_private.id_time(at) || actions_private.id_tail(0, bits, uuid_hash_extended(seed, 2));
+  route record;
 begin
-  return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
+  -- Nearly always it is a plain event with an action to call. That takes the fewest steps here:
+  -- for one event, making a statement ready costs more than running it.
+  if actions_private.is_plain(enqueue.project_id, enqueue.trigger, enqueue.event, enqueue.event::text, enqueue.event_id)
+    and (reply_to is null or (octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'))
+  then
+    select a.id as action_id, a.version, p.revision, v.timeout_ms + s.queue_allowance_ms as wait_ms, l.id as life into route
+    from actions_private.actions as a
+    join actions_private.projects as p on p.id = a.project_id
+    join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
+    cross join actions_private.settings as s
+    cross join actions_private.life as l
+    where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null;
+  end if;
+  if route is null then
+    return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
+    return;
+  end if;
+  insert into actions_private.queue
+    (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+  values ('inv_' || name, 'evt_' || name, $1, route.revision, $2, route.action_id, route.version, false, $3, $4, route.life, at,
+    at + route.wait_ms * interval '1 millisecond');
+  return next row('inv_' || name, 'evt_' || name, route.action_id, 'queued', null::json, route.wait_ms)::actions.answer;
+  perform actions_private.call_a_worker($1, at);
 end
 $$;
 comment on function actions.enqueue(text, text, json, text, text) is

@@ -23,7 +23,8 @@ as $$
 declare
   -- Entries of invocations that ended long ago gather at the front of the index until
   -- vacuum comes; most looks start behind them.
-  since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
+  at constant timestamptz := clock_timestamp();
+  since constant text := coalesce('inv_' || actions_private.id_time(at - look_back_ms * interval '1 millisecond'), '');
   taken text[];
 begin
   if full_actions = '{}' and tight_actions = '{}' and room_per_action >= most then

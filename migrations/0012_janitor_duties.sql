@@ -97,7 +97,8 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
-  since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
+  at constant timestamptz := clock_timestamp();
+  since constant text := coalesce('inv_' || actions_private.id_time(at - look_back_ms * interval '1 millisecond'), '');
 begin
   if not actions_private.leads(epoch) or not exists (select from actions_private.actions as a where a.killed_at is not null) then
     return;
@@ -120,9 +121,10 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
+  at constant timestamptz := clock_timestamp();
   -- The shortest timeout is 100 ms, so younger invocations cannot be past their deadline.
-  young constant text := 'inv_' || actions_private.id_time(clock_timestamp() - interval '100 milliseconds');
-  since constant text := coalesce('inv_' || actions_private.id_time(clock_timestamp() - look_back_ms * interval '1 millisecond'), '');
+  young constant text := 'inv_' || actions_private.id_time(at - interval '100 milliseconds');
+  since constant text := coalesce('inv_' || actions_private.id_time(at - look_back_ms * interval '1 millisecond'), '');
 begin
   if not actions_private.leads(epoch) then
     return;

@@ -15,6 +15,12 @@ select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as ou
 from quick cross join actions.enqueue_many($1, $2, $3::text[]::json[], null, $4) with ordinality as e
 order by e.ordinality";
 
+/// One event by itself.
+pub const ENQUEUE: &str = "-- enqueue: one event by itself
+select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms
+from (select set_config('synchronous_commit', 'off', true)) as quick
+cross join actions.enqueue($1, $2, $3::text::json, $4) as e";
+
 /// The present state of invocations.
 pub const RESULTS: &str = "-- results: what became of these
 select invocation_id, event_id, action_id, status, outcome::text as outcome, wait_ms
@@ -55,6 +61,14 @@ pub struct Request {
 
 /// Enqueues all or, on an error, none; one row for each, in order.
 pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
+    if let [Request { project_id, trigger, event }] = requests {
+        let rows = database
+            .run(async |connection| {
+                sqlx::query(ENQUEUE).bind(project_id).bind(trigger).bind(event.get()).bind(reply_to).fetch_all(connection).await
+            })
+            .await?;
+        return states(&rows);
+    }
     let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
     let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
     let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();

@@ -86,6 +86,7 @@ impl From<sqlx::Error> for StoreError {
 /// Every statement of this room with the role that runs it, for the test that prepares each
 /// against the real schema.
 pub const QUERIES: &[(&str, &str)] = &[
+    ("actions_core", ask::ENQUEUE),
     ("actions_core", ask::ENQUEUE_MANY),
     ("actions_core", ask::RESULTS),
     ("actions_core", ask::ABANDON),
