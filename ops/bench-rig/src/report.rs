@@ -49,18 +49,18 @@ fn short(rate: f64) -> String {
 
 /// Speed in 80 columns, then cost in 80 columns.
 pub fn table(rows: &[Row]) {
-    line(&format!("{:<14}{:>12}{:>9}{:>16}{:>7}{:>8}{:>9}{:>5}", "way", "load", "/s", "min – max", "bare", "p50 ms", "p99 ms", "err"));
+    line(&format!("{:<14}{:>11}{:>9}{:>16}{:>7}{:>8}{:>9}{:>6}", "way", "load", "/s", "min – max", "bare", "p50 ms", "p99 ms", "err"));
     for row in rows {
         let spread = format!("{} – {}", short(row.rate_min), short(row.rate_max));
         let share = row.of_bare.map(|share| format!("{share:.2}")).unwrap_or_default();
         line(&format!(
-            "{:<14}{:>12}{:>9}{spread:>16}{share:>7}{:>8.2}{:>9.2}{:>5}",
+            "{:<14}{:>11}{:>9}{spread:>16}{share:>7}{:>8.2}{:>9.2}{:>6}",
             row.way,
             row.load,
             short(row.rate),
             row.p50_ms,
             row.p99_ms,
-            row.errors
+            short(row.errors as f64)
         ));
     }
     line("");
