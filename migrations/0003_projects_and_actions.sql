@@ -8,7 +8,8 @@ create table actions_private.projects (
   revision               bigint      not null default 1,
   created_at             timestamptz not null default now(),
   updated_at             timestamptz not null default now(),
-  constraint id_is_short_and_not_empty check (length(id) between 1 and 255)
+  constraint id_is_short_and_not_empty check (length(id) between 1 and 255),
+  constraint actions_know_the_revision unique (id, revision)
 );
 comment on table actions_private.projects is
   'A customer''s project, as far as actions need to know it.';
@@ -37,9 +38,11 @@ comment on table actions_private.project_members is
 
 create table actions_private.actions (
   id                          text        collate "C" not null primary key,
-  project_id                  text        not null references actions_private.projects,
+  project_id                  text        not null,
+  project_revision            bigint      not null,
   trigger                     text        not null,
   version                     integer     not null,
+  timeout_ms                  integer     not null,
   enabled                     boolean     not null default true,
   killed_at                   timestamptz,
   killed_reason               text,
@@ -54,6 +57,9 @@ create table actions_private.actions (
   deleted_at                  timestamptz,
   created_at                  timestamptz not null default now(),
   updated_at                  timestamptz not null default now(),
+  -- Each event needs them, so they are here, too; foreign keys hold them to what they repeat.
+  constraint project_revision_is_the_project_s foreign key (project_id, project_revision)
+    references actions_private.projects (id, revision) on update cascade,
   constraint trigger_is_known check (trigger in
     ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'post_token_mint', 'pre_register', 'post_register')),
   constraint killed_actions_have_a_reason check ((killed_at is null) = (killed_reason is null)),
@@ -72,6 +78,7 @@ comment on column actions_private.actions.secret_sha256 is
 comment on column actions_private.actions.secret_seen_at is
   'When an answer signed with the current secret last arrived, to the minute: proof that the endpoint has it. From then on requests carry its signature alone, also within an overlap.';
 
+create index by_project on actions_private.actions (project_id);
 create index enabled_again on actions_private.actions (id) where counting_since > created_at;
 create unique index one_enabled_action_per_trigger
   on actions_private.actions (project_id, trigger)
@@ -93,6 +100,7 @@ create table actions_private.action_versions (
   created_at                 timestamptz not null default now(),
   created_by                 text,
   primary key (action_id, version),
+  constraint actions_know_the_timeout unique (action_id, version, timeout_ms),
   constraint timeout_is_100_to_5000_ms check (timeout_ms between 100 and 5000),
   constraint fail_mode_is_open_or_closed check (fail_mode in ('open', 'closed')),
   constraint on_killed_is_skip_or_deny check (on_killed in ('skip', 'deny')),
@@ -105,8 +113,8 @@ comment on column actions_private.action_versions.check_every_s is
   'Seconds between two test events that the janitor sends by itself; 0 sends none.';
 
 alter table actions_private.actions
-  add constraint current_version_exists foreign key (id, version)
-  references actions_private.action_versions (action_id, version) deferrable initially deferred;
+  add constraint current_version_exists foreign key (id, version, timeout_ms)
+  references actions_private.action_versions (action_id, version, timeout_ms) deferrable initially deferred;
 
 create function actions_private.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp

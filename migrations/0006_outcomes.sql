@@ -42,7 +42,7 @@ begin atomic
   ), kept as (
     insert into actions_private.invocations
       (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, queue_ms, error, enqueued_at, finished_at, worker)
-    select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, end_without_verdict.status,
+    select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, end_without_verdict.status::actions_private.final_status,
       actions_private.outcome_without_verdict(end_without_verdict.status, e.trigger, v.fail_mode, v.on_killed, end_without_verdict.reason),
       extract(epoch from e.claimed_at - e.enqueued_at) * 1000, end_without_verdict.reason, e.enqueued_at, pg_catalog.clock_timestamp(), e.worker
     from ended as e

@@ -154,6 +154,10 @@ as $$
 declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
+  -- Strong randomness takes longer than all the rest of an id: once for all, and each row's own from it.
+  seed constant uuid := gen_random_uuid();
+  seed_1 constant bigint := uuid_hash_extended(seed, 1);
+  seed_2 constant bigint := uuid_hash_extended(seed, 2);
   life constant uuid := coalesce((select l.id from actions_private.life as l), actions_private.current_life());
   are_plain boolean;
   are_alive boolean;
@@ -161,33 +165,21 @@ declare
   names text[];
   action_ids text[];
   versions integer[];
-  revisions bigint[];
   waits_ms integer[];
 begin
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
-  select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.revision),
-    array_agg(r.wait_ms)
-  into are_plain, are_alive, is_any_alive, names, action_ids, versions, revisions, waits_ms
+  select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
+  into are_plain, are_alive, is_any_alive, names, action_ids, versions, waits_ms
   from (
-    select stamp || actions_private.id_tail(least(r.n, 1023), random.a, random.b) as name,
-      a.id as action_id, a.version, p.revision, v.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
+    select stamp || actions_private.id_tail(least(r.n, 1023), hashint8extended(r.n, seed_1), hashint8extended(r.n, seed_2)) as name,
+      a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
       a.id is not null and a.killed_at is null as is_alive,
       actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is true as is_plain
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
-    cross join lateral (
-      -- Mentions the row, so that each gets its own; offset 0 keeps it from being computed again for each pair of letters.
-      select uuid_hash_extended(seed, 1) as a, uuid_hash_extended(seed, 2) as b
-      from (select gen_random_uuid() as seed where r.n > 0 offset 0) as strong
-      offset 0
-    ) as random
-    left join (
-      actions_private.actions as a
-      join actions_private.projects as p on p.id = a.project_id
-      join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
-    ) on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
+    left join actions_private.actions as a on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
     order by r.n
   ) as r;
   if not are_plain then
@@ -199,11 +191,11 @@ begin
   if are_alive then
     return query
     insert into actions_private.queue as q
-      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-    select 'inv_' || r.name, coalesce(r.event_id, 'evt_' || r.name), r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event,
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+    select 'inv_' || r.name, coalesce(r.event_id, 'evt_' || r.name), r.project_id, r.trigger, r.action_id, r.version, false, r.event,
       enqueue_many.reply_to, life, at, at + r.wait_ms * interval '1 millisecond'
-    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, revisions, waits_ms)
-      as r (project_id, trigger, event, event_id, name, action_id, version, revision, wait_ms)
+    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms)
+      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms)
     returning q.id, q.event_id, q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
     perform actions_private.call_a_worker(project_ids[1], at);
     return;
@@ -211,23 +203,23 @@ begin
 
   return query
   with routed as materialized (
-    select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, 'evt_' || r.name) as event_id, r.action_id, r.version, r.revision, r.wait_ms,
+    select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, 'evt_' || r.name) as event_id, r.action_id, r.version, r.wait_ms,
       a.killed_at, case when r.action_id is not null then 'inv_' || r.name end as invocation_id,
       case
         when r.action_id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
         when a.killed_at is not null then
           actions_private.outcome_without_verdict('killed', r.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
       end as outcome
-    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, revisions, waits_ms) with ordinality
-      as r (project_id, trigger, event, event_id, name, action_id, version, revision, wait_ms, n)
+    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms) with ordinality
+      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, n)
     left join (
       actions_private.actions as a
       join actions_private.action_versions as v on v.action_id = a.id
     ) on a.id = r.action_id and v.version = r.version
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-    select r.invocation_id, r.event_id, r.project_id, r.revision, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+    select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
       life, at, at + r.wait_ms * interval '1 millisecond'
     from routed as r
     where r.outcome is null
@@ -256,7 +248,7 @@ create function actions.enqueue(
   project_id text, trigger text, event json, reply_to text default null, event_id text default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -271,10 +263,8 @@ begin
   if actions_private.is_plain(enqueue.project_id, enqueue.trigger, enqueue.event, enqueue.event::text, enqueue.event_id)
     and (reply_to is null or (octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'))
   then
-    select a.id as action_id, a.version, p.revision, v.timeout_ms + s.queue_allowance_ms as wait_ms, l.id as life into route
+    select a.id as action_id, a.version, a.timeout_ms + s.queue_allowance_ms as wait_ms, l.id as life into route
     from actions_private.actions as a
-    join actions_private.projects as p on p.id = a.project_id
-    join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
     cross join actions_private.settings as s
     cross join actions_private.life as l
     where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null;
@@ -284,8 +274,8 @@ begin
     return;
   end if;
   insert into actions_private.queue
-    (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-  values ('inv_' || name, 'evt_' || name, $1, route.revision, $2, route.action_id, route.version, false, $3, $4, route.life, at,
+    (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+  values ('inv_' || name, 'evt_' || name, $1, $2, route.action_id, route.version, false, $3, $4, route.life, at,
     at + route.wait_ms * interval '1 millisecond');
   return next row('inv_' || name, 'evt_' || name, route.action_id, 'queued', null::json, route.wait_ms)::actions.answer;
   perform actions_private.call_a_worker($1, at);
@@ -349,11 +339,11 @@ begin
   select asked.id, f.event_id, f.action_id, f.status, f.outcome, f.wait_ms
   from unnest(invocation_ids) with ordinality as asked (id, n)
   join lateral (
-    select q.event_id, q.action_id, q.status, null::json,
+    select q.event_id, q.action_id, case when q.claim_token is null then 'queued' else 'running' end, null::json,
       greatest(0, ceil(extract(epoch from q.deadline_at - clock_timestamp()) * 1000))::integer
     from actions_private.queue as q where q.id = asked.id
     union all
-    select i.event_id, i.action_id, i.status, i.outcome, 0
+    select i.event_id, i.action_id, i.status::text, i.outcome, 0
     from actions_private.invocations as i where i.id = asked.id
   ) as f (event_id, action_id, status, outcome, wait_ms) on true
   order by asked.n;

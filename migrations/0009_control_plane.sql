@@ -245,8 +245,10 @@ begin
   perform actions_private.check_request(project_id, trigger, '{}', null);
   perform actions_private.check_configuration(name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, 0);
   perform actions_private.refuse_second_action(project_id, trigger, null);
-  insert into actions_private.actions (id, project_id, trigger, version)
-  values (new_id, create_action.project_id, create_action.trigger, 1);
+  insert into actions_private.actions (id, project_id, project_revision, trigger, version, timeout_ms)
+  select new_id, p.id, p.revision, create_action.trigger, 1, create_action.timeout_ms
+  from actions_private.projects as p
+  where p.id = create_action.project_id;
   insert into actions_private.action_versions
     (action_id, version, name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, created_by)
   values (new_id, 1, create_action.name, create_action.endpoint_url, create_action.timeout_ms, create_action.fail_mode,
@@ -309,7 +311,7 @@ begin
   base.created_at := now();
   base.created_by := actor;
   insert into actions_private.action_versions select base.*;
-  update actions_private.actions as a set version = base.version, updated_at = now() where a.id = before.action_id;
+  update actions_private.actions as a set version = base.version, timeout_ms = base.timeout_ms, updated_at = now() where a.id = before.action_id;
   select * into after from actions.actions as a where a.action_id = before.action_id;
   perform actions_private.write_audit(before, after, 'action.updated', actor);
   return after;

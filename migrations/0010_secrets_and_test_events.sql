@@ -107,14 +107,12 @@ begin
   perform pg_notify('actions_queue', '');
   return query
   with asked as (
-    select actions_private.new_id('inv_') as id, actions_private.new_id('evt_') as event_id, p.id as project_id, p.revision,
-      action.timeout_ms + s.queue_allowance_ms as wait_ms
-    from actions_private.projects as p cross join actions_private.settings as s
-    where p.id = action.project_id
+    select actions_private.new_id('inv_') as id, actions_private.new_id('evt_') as event_id, action.timeout_ms + s.queue_allowance_ms as wait_ms
+    from actions_private.settings as s
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, deadline_at)
-    select a.id, a.event_id, a.project_id, a.revision, action.trigger, action.action_id, action.version, true,
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, enqueued_at, deadline_at)
+    select a.id, a.event_id, action.project_id, action.trigger, action.action_id, action.version, true,
       actions_private.sample_event(action.trigger), enqueue_test.reply_to, at, at + a.wait_ms * interval '1 millisecond'
     from asked as a
   )

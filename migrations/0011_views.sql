@@ -2,13 +2,13 @@
 
 create view actions.recent_invocations as
 with both_lives as (
-  select q.id, q.event_id, q.action_id, q.project_id, q.trigger, q.status, null::json as outcome, null::integer as http_status,
+  select q.id, q.event_id, q.action_id, q.project_id, q.trigger, case when q.claim_token is null then 'queued' else 'running' end as status, null::json as outcome, null::integer as http_status,
     null::double precision as duration_ms, extract(epoch from q.claimed_at - q.enqueued_at)::double precision * 1000 as queue_ms,
     null::text as error, null::bytea as response_sha256, false as overrode, q.test, q.enqueued_at, null::timestamptz as finished_at,
     q.worker, q.action_version, null::json as phases
   from actions_private.queue as q
   union all
-  select i.id, i.event_id, i.action_id, i.project_id, i.trigger, i.status, i.outcome, i.http_status,
+  select i.id, i.event_id, i.action_id, i.project_id, i.trigger, i.status::text, i.outcome, i.http_status,
     i.duration_ms, i.queue_ms, i.error, i.response_sha256, i.overrode, i.test, i.enqueued_at, i.finished_at,
     i.worker, i.action_version, i.phases
   from actions_private.invocations as i
@@ -83,7 +83,7 @@ comment on view actions_private.kill_figures is
 -- the customers; nor where the fleet had no time for one and none is well.
 create view actions.check_health as
 with checked as (
-  select a.id as action_id, a.project_id, v.check_every_s, c.sent_at as last_check_at, i.id as invocation_id, i.status, i.error,
+  select a.id as action_id, a.project_id, v.check_every_s, c.sent_at as last_check_at, i.id as invocation_id, i.status::text, i.error,
     i.status not in ('ok', 'rejected') as fails
   from actions_private.action_versions as v
   join actions_private.actions as a on a.id = v.action_id and a.version = v.version
@@ -115,10 +115,10 @@ comment on view actions.action_health is
   'Counts and ratios of the kill-switch''s window for each action, how many more bad calls trip it, and what its test events say. Example: select action_id, calls, error_ratio, errors_until_trip from actions.action_health order by error_ratio desc;';
 
 create view actions.queue_health as
-select count(*) filter (where q.status = 'queued') as queued,
-  count(*) filter (where q.status = 'running') as running,
+select count(*) filter (where q.claim_token is null) as queued,
+  count(*) filter (where q.claim_token is not null) as running,
   count(*) filter (where q.deadline_at < clock_timestamp()) as past_deadline,
-  coalesce(extract(epoch from clock_timestamp() - min(q.enqueued_at) filter (where q.status = 'queued')) * 1000, 0)::double precision as oldest_queued_ms,
+  coalesce(extract(epoch from clock_timestamp() - min(q.enqueued_at) filter (where q.claim_token is null)) * 1000, 0)::double precision as oldest_queued_ms,
   (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute') as finished_last_minute,
   (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute' and i.status = 'expired') as expired_last_minute,
   (select count(*) from actions_private.mail_outbox as m where m.sent_at is null) as mails_waiting
@@ -146,7 +146,7 @@ from (
   select d.* from actions_private.daily_counts as d
   union all
   -- What was not added up yet: the last hours.
-  select (i.enqueued_at at time zone 'UTC')::date, i.project_id, i.action_id, i.trigger, i.status, i.test, 1, (i.duration_ms is not null)::integer,
+  select (i.enqueued_at at time zone 'UTC')::date, i.project_id, i.action_id, i.trigger, i.status::text, i.test, 1, (i.duration_ms is not null)::integer,
     coalesce(i.duration_ms, 0)
   from actions_private.invocations as i
   where i.id >= coalesce((select c.next_id from actions_private.counted_until as c), '')

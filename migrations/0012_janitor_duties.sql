@@ -41,7 +41,7 @@ begin
   return query
   select i.action_id, floor(date_part('epoch', i.finished_at))::bigint as second, a.counting_since,
     count(*),
-    count(*) filter (where i.status <> all (array['ok', 'rejected'])),
+    count(*) filter (where i.status not in ('ok', 'rejected')),
     count(*) filter (where i.status = 'timeout'),
     max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true),
     array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500)
@@ -108,7 +108,7 @@ begin
     select q.id
     from actions_private.queue as q
     join actions_private.actions as a on a.id = q.action_id
-    where q.status = 'queued' and a.killed_at is not null and not q.test and q.id >= since
+    where q.claim_token is null and a.killed_at is not null and not q.test and q.id >= since
     for update of q skip locked
   ), 'killed', 'the action was killed before this invocation was sent') as e;
 end

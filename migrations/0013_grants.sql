@@ -4,7 +4,7 @@
 revoke all on schema actions, actions_private from public;
 revoke all on all tables in schema actions, actions_private from public;
 revoke all on all functions in schema actions, actions_private from public;
-revoke all on type actions.answer from public;
+revoke all on type actions.answer, actions_private.claimed, actions_private.final_status from public;
 grant usage on type actions.answer to actions_core, actions_admin;
 alter default privileges in schema actions, actions_private revoke all on tables from public;
 alter default privileges revoke execute on functions from public;
@@ -20,7 +20,7 @@ grant execute on function
 to actions_core;
 
 -- Workers: take from the queue, write history, record fingerprints of secrets.
-grant select, delete, update (status, claim_token, claimed_at, worker) on actions_private.queue to actions_worker;
+grant select, delete, update (claim_token, claimed_at, worker) on actions_private.queue to actions_worker;
 grant select, insert on actions_private.invocations to actions_worker;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_worker;
 grant select, update (secret_key_id, secret_sha256, previous_secret_key_id, secret_seen_at) on actions_private.actions to actions_worker;
@@ -29,7 +29,7 @@ grant select, insert, delete, update (in_flight, seen_at, awake_until) on action
 
 grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean),
-  actions_private.complete(text[], uuid[], text[], text[], integer[], double precision[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
+  actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
   actions_private.id_time(timestamptz), actions_private.id_ms(bigint), actions_private.pairs()
 to actions_worker;
 
@@ -37,7 +37,7 @@ to actions_worker;
 grant select on all tables in schema actions_private to actions_janitor;
 grant select on all tables in schema actions to actions_janitor;
 grant update (holder, epoch, expires_at) on actions_private.leadership to actions_janitor;
-grant delete, update (status) on actions_private.queue to actions_janitor;
+grant delete, update (worker) on actions_private.queue to actions_janitor;
 grant insert on actions_private.invocations to actions_janitor;
 grant update (killed_at, killed_reason, previous_secret_version, previous_secret_key_id, previous_secret_until, updated_at)
   on actions_private.actions to actions_janitor;

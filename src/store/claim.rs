@@ -11,12 +11,10 @@ use super::{Database, StoreError};
 use crate::domain::Trigger;
 
 /// One statement: lock the head of the queue, keep what the bulkheads have room for, mark it
-/// ours, and read everything the call needs. Asynchronous commit: the completion's
-/// synchronous one covers it.
+/// ours, and read everything the call needs. It commits asynchronously: the completion's
+/// synchronous commit covers it.
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
-select c.*
-from (select set_config('synchronous_commit', 'off', true)) as quick
-cross join actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9) as c";
+select * from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// An invocation that is ours to send, with the token that proves it.
 #[derive(Debug, Clone)]
@@ -29,7 +27,7 @@ pub struct Claim {
     pub event_id: String,
     /// The project.
     pub project_id: String,
-    /// The project's revision when it was enqueued, or later.
+    /// The project's revision when it was claimed.
     pub project_revision: i64,
     /// The moment.
     pub trigger: Trigger,
@@ -117,7 +115,9 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
                 .await
         })
         .await?;
-    rows.iter().map(|row| read(row, token)).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
+    let mut claims: Vec<Claim> = rows.iter().map(|row| read(row, token)).collect::<Result<_, sqlx::Error>>()?;
+    claims.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    Ok(claims)
 }
 
 fn read(row: &PgRow, token: Uuid) -> Result<Claim, sqlx::Error> {

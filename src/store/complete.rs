@@ -11,7 +11,7 @@ use crate::domain::Status;
 /// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
 /// enqueue before it durable, too.
 pub const COMPLETE: &str = "-- complete: move what is still ours from the queue into the history
-select actions_private.complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+select actions_private.complete($1, $2, $3::text[]::actions_private.final_status[], $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 /// Which of our invocations are in the history already: asked when an answer to COMPLETE got lost.
 pub const LANDED: &str = "-- landed: which of these are decided

@@ -219,7 +219,7 @@ async fn the_counts_of_a_day_outlive_its_invocations() {
     let insert = "insert into actions_private.invocations
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, duration_ms, enqueued_at, finished_at)
         select 'inv_' || actions_private.id_time(at) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, status, '{}', 10, at, at
-        from (select $1 as at) as moment, unnest(array['ok', 'ok', 'timeout']) as status";
+        from (select $1 as at) as moment, unnest(array['ok', 'ok', 'timeout']::actions_private.final_status[]) as status";
     let hour = |days: u8, hour: u8| format!("date_trunc('day', now(), 'UTC') - interval '{days} days' + interval '{hour} hours'");
     for at in [hour(40, 3), hour(40, 7), hour(2, 5), "now()".to_owned()] {
         sqlx::query(&insert.replace("$1", &at)).execute(&owner).await.unwrap();
@@ -242,6 +242,35 @@ async fn the_counts_of_a_day_outlive_its_invocations() {
     assert_eq!(counts().await, wanted, "nothing counts twice");
     sqlx::query("delete from actions_private.invocations where enqueued_at < now() - interval '1 day'").execute(&owner).await.unwrap();
     assert_eq!(counts().await, wanted, "after the invocations are gone");
+}
+
+#[tokio::test]
+async fn what_an_action_repeats_of_its_version_and_its_project_is_never_different_there() {
+    let owner = database().await.owner().await;
+    let mut id = String::new();
+    for sql in [
+        "select actions.upsert_project('p', 'P', true)::text",
+        "select action_id from actions.create_action('p', 'pre_register', 'https://a.example/', 'A')",
+    ] {
+        id = sqlx::query_scalar::<_, Option<String>>(sql).fetch_one(&owner).await.unwrap().unwrap_or_default();
+    }
+    let repeats = async || -> (i32, i64) {
+        let sql = "select a.timeout_ms, a.project_revision from actions_private.actions as a
+            join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version and v.timeout_ms = a.timeout_ms
+            join actions_private.projects as p on p.id = a.project_id and p.revision = a.project_revision";
+        sqlx::query_as(sql).fetch_one(&owner).await.expect("an action that agrees with its version and its project")
+    };
+    assert_eq!(repeats().await, (2000, 1));
+    let change = "select action_id from actions.update_action($1, '{\"timeout_ms\": 700}', 'ada')";
+    sqlx::query(change).bind(&id).execute(&owner).await.unwrap();
+    sqlx::query("select actions.set_project_roles('p', array['member'])").execute(&owner).await.unwrap();
+    assert_eq!(repeats().await, (700, 2));
+    for (wrong, constraint) in
+        [("timeout_ms = 701", "current_version_exists"), ("project_revision = 1", "project_revision_is_the_project_s")]
+    {
+        let error = sqlx::query(&format!("update actions_private.actions set {wrong}")).execute(&owner).await.unwrap_err();
+        assert!(error.to_string().contains(constraint), "{error}");
+    }
 }
 
 /// What each role may do, and nothing else: relations with privileges, then functions.

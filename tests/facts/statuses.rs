@@ -179,14 +179,12 @@ async fn what_the_queue_used_up_is_expired_and_not_the_endpoints_timeout() {
     let cut_short = enqueue(&stack.core, "p", "pre_register", "{}").await;
     let spent = enqueue(&stack.core, "p", "pre_register", "{}").await;
     // Held back until the worker is there, then released with what a slow queue leaves.
-    sqlx::query(
-        "update actions_private.queue set status = 'running', claim_token = gen_random_uuid(), claimed_at = now(), worker = 'held'",
-    )
-    .execute(&owner)
-    .await
-    .unwrap();
+    sqlx::query("update actions_private.queue set claim_token = gen_random_uuid(), claimed_at = now(), worker = 'held'")
+        .execute(&owner)
+        .await
+        .unwrap();
     let _worker = stack.worker(&[]).await;
-    let release = "update actions_private.queue set status = 'queued', claim_token = null, claimed_at = null, worker = null,
+    let release = "update actions_private.queue set claim_token = null, claimed_at = null, worker = null,
         deadline_at = clock_timestamp() + case when id = $1 then interval '1500 ms' else interval '60 ms' end";
     sqlx::query(release).bind(cut_short.id()).execute(&owner).await.unwrap();
     sqlx::query("notify actions_queue").execute(&owner).await.unwrap();

@@ -123,7 +123,7 @@ async fn holding(findings: &mut Findings) {
 async fn most_held(stand: &Stand, worker: &Program) -> (i64, f64) {
     let mut most = 0;
     loop {
-        let count = "select (select count(*) from actions_private.queue where status = 'running'),
+        let count = "select (select count(*) from actions_private.queue where claim_token is not null),
             (select count(*) from actions_private.invocations where project_id <> $1)";
         let row = sqlx::query(count).bind(PROJECT).fetch_one(&stand.owner).await.expect("counts");
         let (running, ended): (i64, i64) = (row.get(0), row.get(1));

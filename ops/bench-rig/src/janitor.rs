@@ -23,8 +23,8 @@ const AT_ONCE: i32 = 50;
 /// A project each with an action that is never called: their calls are written as finished.
 const MANY_ACTIONS: &str = "begin;
   insert into actions_private.projects (id, name) select 'many_' || n, 'Many' from generate_series(1, 10000) as n;
-  insert into actions_private.actions (id, project_id, trigger, version)
-  select actions_private.new_id('action_'), 'many_' || n, 'pre_register', 1 from generate_series(1, 10000) as n;
+  insert into actions_private.actions (id, project_id, project_revision, trigger, version, timeout_ms)
+  select actions_private.new_id('action_'), 'many_' || n, 1, 'pre_register', 1, 2000 from generate_series(1, 10000) as n;
   insert into actions_private.action_versions (action_id, version, name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature)
   select id, 1, 'Many', 'https://hooks.acme.test/', 2000, 'open', 'skip', false from actions_private.actions where project_id like 'many_%';
   commit;
@@ -34,7 +34,7 @@ const MANY_ACTIONS: &str = "begin;
 const FINISH: &str = "insert into actions_private.invocations
     (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, queue_ms, enqueued_at, finished_at, worker)
   select actions_private.new_id('inv_'), 'evt_', 'many', 'pre_register', $2[1 + floor(random() * cardinality($2))::integer], 1, false,
-    case when bad then 'http_error' else 'ok' end, '{\"decision\":\"allow\",\"source\":\"verdict\",\"status\":\"ok\"}',
+    (case when bad then 'http_error' else 'ok' end)::actions_private.final_status, '{\"decision\":\"allow\",\"source\":\"verdict\",\"status\":\"ok\"}',
     case when bad then 503 else 200 end, 12.5, 0.8, now, now, 'worker-many'
   from (select n, random() < 0.05 as bad, clock_timestamp() as now from generate_series(1, $1) as n) as finished";
 
