@@ -155,9 +155,7 @@ declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
   -- Strong randomness takes longer than all the rest of an id: once for all, and each row's own from it.
-  seed constant uuid := gen_random_uuid();
-  seed_1 constant bigint := uuid_hash_extended(seed, 1);
-  seed_2 constant bigint := uuid_hash_extended(seed, 2);
+  seed constant bigint := uuid_hash_extended(gen_random_uuid(), 1);
   life constant uuid := coalesce((select l.id from actions_private.life as l), actions_private.current_life());
   are_plain boolean;
   are_alive boolean;
@@ -173,7 +171,7 @@ begin
   select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
   into are_plain, are_alive, is_any_alive, names, action_ids, versions, waits_ms
   from (
-    select stamp || actions_private.id_tail(least(r.n, 1023), hashint8extended(r.n, seed_1), hashint8extended(r.n, seed_2)) as name,
+    select stamp || actions_private.id_tail(least(r.n, 1023), hashint8extended(r.n, seed)) as name,
       a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
       a.id is not null and a.killed_at is null as is_alive,
       actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is true as is_plain
@@ -253,9 +251,7 @@ as $$
 #variable_conflict use_column
 declare
   at constant timestamptz := clock_timestamp();
-  seed constant uuid := gen_random_uuid();
-  bits constant bigint := uuid_hash_extended(seed, 1);
-  name constant text := actions_private.id_time(at) || actions_private.id_tail(0, bits, uuid_hash_extended(seed, 2));
+  name constant text := actions_private.id_time(at) || actions_private.id_random();
   route record;
 begin
   -- Nearly always it is a plain event with an action to call. That takes the fewest steps here:

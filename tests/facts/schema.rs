@@ -285,7 +285,7 @@ const RIGHTS: [(&str, &str, &str); 5] = [
         "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:a actions_private.invocations:ra \
          actions_private.life:r actions_private.processes:rawd actions_private.projects:r actions_private.queue:rwd \
          actions_private.settings:r",
-        "actions.schema_version actions_private.claim actions_private.complete actions_private.id_ms actions_private.id_time actions_private.pairs",
+        "actions.schema_version actions_private.claim actions_private.complete actions_private.id_time actions_private.letters",
     ),
     (
         "janitor",
@@ -297,8 +297,8 @@ const RIGHTS: [(&str, &str, &str); 5] = [
          actions_private.projects:r actions_private.queue:rwd actions_private.settings:rw",
         "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.drop_partitions \
          actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_queued_of_killed \
-         actions_private.end_without_verdict actions_private.id_ms actions_private.id_time actions_private.kill_action actions_private.leads \
-         actions_private.make_partitions actions_private.outcome_without_verdict actions_private.pairs actions_private.recent_seconds actions_private.send_checks \
+         actions_private.end_without_verdict actions_private.id_time actions_private.kill_action actions_private.leads actions_private.letters \
+         actions_private.make_partitions actions_private.outcome_without_verdict actions_private.recent_seconds actions_private.send_checks \
          actions_private.take_lead actions_private.write_audit",
     ),
     (
