@@ -246,34 +246,36 @@ create function actions.enqueue(
   project_id text, trigger text, event json, reply_to text default null, event_id text default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
 #variable_conflict use_column
 declare
   at constant timestamptz := clock_timestamp();
   name constant text := actions_private.id_time(at) || actions_private.id_random();
-  route record;
+  action_id text;
+  version integer;
+  wait_ms integer;
+  life uuid;
 begin
   -- Nearly always it is a plain event with an action to call. That takes the fewest steps here:
   -- for one event, making a statement ready costs more than running it.
   if actions_private.is_plain(enqueue.project_id, enqueue.trigger, enqueue.event, enqueue.event::text, enqueue.event_id)
     and (reply_to is null or (octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'))
   then
-    select a.id as action_id, a.version, a.timeout_ms + s.queue_allowance_ms as wait_ms, l.id as life into route
+    select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.life as l)
+    into action_id, version, wait_ms, life
     from actions_private.actions as a
-    cross join actions_private.settings as s
-    cross join actions_private.life as l
     where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null;
   end if;
-  if route is null then
+  if action_id is null or life is null then
     return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
     return;
   end if;
   insert into actions_private.queue
     (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-  values ('inv_' || name, 'evt_' || name, $1, $2, route.action_id, route.version, false, $3, $4, route.life, at,
-    at + route.wait_ms * interval '1 millisecond');
-  return next row('inv_' || name, 'evt_' || name, route.action_id, 'queued', null::json, route.wait_ms)::actions.answer;
+  values ('inv_' || name, 'evt_' || name, $1, $2, action_id, version, false, $3, $4, life, at,
+    at + wait_ms * interval '1 millisecond');
+  return next row('inv_' || name, 'evt_' || name, action_id, 'queued', null::json, wait_ms)::actions.answer;
   perform actions_private.call_a_worker($1, at);
 end
 $$;
