@@ -10,6 +10,7 @@ mod checks;
 mod client;
 mod crashes;
 mod ctl;
+mod endings;
 mod enqueue;
 mod hostile;
 mod house;
