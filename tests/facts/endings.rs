@@ -46,12 +46,12 @@ fn ending(n: usize, claim: &Claim) -> Ending {
         token: claim.token,
         status: STATUSES[n % 4],
         outcome: json!({"n": n}).to_string(),
-        http_status: some(n % 3 != 0).map(|n| 200 + i32::try_from(n).unwrap()),
+        http_status: some(!n.is_multiple_of(3)).map(|n| 200 + i32::try_from(n).unwrap()),
         duration_ms: some(n % 3 != 1).map(|n| n as f64 + 0.5),
         phases: some(n % 3 != 2).map(|n| json!({"first_byte": n}).to_string()),
-        error: some(n % 2 == 0).map(|n| format!("error {n}")),
+        error: some(n.is_multiple_of(2)).map(|n| format!("error {n}")),
         response_sha256: some(n % 2 == 1).map(|n| vec![u8::try_from(n).unwrap(); 32]),
-        overrode: n % 2 == 0,
+        overrode: n.is_multiple_of(2),
         notes: (0..n % 3).map(|note| (format!("action.note_{note}"), json!({"n": n}).to_string())).collect(),
     }
 }
