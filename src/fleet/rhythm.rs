@@ -24,7 +24,8 @@ const SAY_AWAKE_EVERY: Duration = Duration::from_millis(150);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// Pause after a claim that failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Most looks go back this far beyond the point up to which everything was claimed.
+/// Most looks go back this far beyond the point up to which everything was claimed: the look
+/// before, or where that stopped.
 const LOOK_BACK: Duration = Duration::from_millis(100);
 /// One in so often goes back to the oldest that may still be alive.
 const FAR_LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -44,7 +45,9 @@ pub struct Rhythm {
     pause: Duration,
     usual: f64,
     said_awake: Option<Instant>,
-    /// And how long it took.
+    /// When the last look began that succeeded.
+    looked: Option<Instant>,
+    /// And the last far one, with how long it took.
     far_look: Looked,
     /// After a claim that took all it might: its beginning, and how old the newest of it was
     /// then. Older ones are in somebody's hands, so the next claim need not walk over them.
@@ -81,7 +84,7 @@ pub struct Rest {
 
 impl Rhythm {
     pub fn new(poll: Duration, horizon: Duration) -> Self {
-        Self { poll, horizon, pause: poll, usual: 0.0, said_awake: None, far_look: None, reached: None }
+        Self { poll, horizon, pause: poll, usual: 0.0, said_awake: None, looked: None, far_look: None, reached: None }
     }
 
     /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
@@ -99,7 +102,11 @@ impl Rhythm {
             // Once, when starting: what is older than the horizon may have nobody else to end it.
             None => None,
             Some(_) if is_far => Some(self.horizon),
-            Some(_) => Some(LOOK_BACK + self.reached.map_or(Duration::ZERO, |(at, age)| age + (now - at))),
+            Some(_) => {
+                // Its beginning, and how old the oldest of what may be left was then.
+                let (at, age) = self.reached.unwrap_or((self.looked.unwrap_or(now), Duration::ZERO));
+                Some(LOOK_BACK + age + (now - at))
+            }
         };
         Turn { look: Look { back, says_awake }, is_awake, is_far, cramped, started: now }
     }
@@ -110,6 +117,7 @@ impl Rhythm {
         if let Some(awake) = turn.look.says_awake {
             self.said_awake = awake.then_some(turn.started);
         }
+        self.looked = Some(turn.started);
         if turn.is_far {
             self.far_look = Some((turn.started, took));
         }
@@ -237,8 +245,22 @@ mod tests {
         let mut rhythm = rhythm();
         let turn = rhythm.turn(false, false, now);
         rhythm.found(&turn, some(0), now + 100 * MS);
-        assert_eq!(rhythm.turn(false, false, now + 1999 * MS).look.back, Some(LOOK_BACK));
+        assert_eq!(rhythm.turn(false, false, now + 1999 * MS).look.back, Some(LOOK_BACK + 1999 * MS));
         assert_eq!(rhythm.turn(false, false, now + 2000 * MS).look.back, Some(HORIZON));
+    }
+
+    #[test]
+    fn a_look_goes_back_to_the_one_before_however_long_ago_that_was() {
+        let now = Instant::now();
+        let mut rhythm = rhythm();
+        let turn = rhythm.turn(false, false, now);
+        rhythm.found(&turn, some(0), now + 100 * MS);
+        let turn = rhythm.turn(false, false, now + 500 * MS);
+        assert!(!turn.is_far);
+        rhythm.found(&turn, some(0), now + 501 * MS);
+        assert_eq!(rhythm.turn(false, false, now + 1000 * MS).look.back, Some(LOOK_BACK + 500 * MS), "a poll later");
+        rhythm.failed();
+        assert_eq!(rhythm.turn(false, false, now + 1500 * MS).look.back, Some(LOOK_BACK + 1000 * MS), "the one between failed");
     }
 
     #[test]

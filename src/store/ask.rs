@@ -10,16 +10,16 @@ use crate::domain::Outcome;
 /// Many events at once. Asynchronous commit: a completion's synchronous one covers it, and
 /// the waiter of a row lost in a crash learns of it at its deadline.
 pub const ENQUEUE_MANY: &str = "-- enqueue many: gathered events in one statement
-with quick as materialized (select set_config('synchronous_commit', 'off', true))
-select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms
-from quick cross join actions.enqueue_many($1, $2, $3::text[]::json[], null, $4) with ordinality as e
+select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
+  (select set_config('synchronous_commit', 'off', true)) as quick
+from actions.enqueue_many($1, $2, $3::text[]::json[], null, $4) with ordinality as e
 order by e.ordinality";
 
 /// One event by itself.
 pub const ENQUEUE: &str = "-- enqueue: one event by itself
-select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms
-from (select set_config('synchronous_commit', 'off', true)) as quick
-cross join actions.enqueue($1, $2, $3::text::json, $4) as e";
+select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
+  set_config('synchronous_commit', 'off', true) as quick
+from actions.enqueue($1, $2, $3::text::json, $4) as e";
 
 /// The present state of invocations.
 pub const RESULTS: &str = "-- results: what became of these
