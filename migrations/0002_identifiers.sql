@@ -3,8 +3,10 @@
 -- Laid out in base 32, a UUIDv7 falls into two parts without a remainder:
 --
 --   10 characters   48 bits   milliseconds since 1970, so ids sort by time
---   16 characters   80 bits   4 version, 1 zero, 10 counter, 1 zero, 2 variant, 2 zeros, 60 random
+--   16 characters   80 bits   4 version, 1 zero, 8 counter, 1 zero, 2 variant, 2 zeros, then
+--                             12 times 1 zero and 4 bits: 1 counter, 11 random
 --
+-- The zeros let a hexadecimal number be the base-32 text: PostgreSQL writes those itself.
 -- The counter keeps the order of events that one statement enqueues.
 --
 -- That sorting is used: history is partitioned by ranges of the id itself.
@@ -31,10 +33,17 @@ return actions_private.letters(pg_catalog.floor(pg_catalog.date_part('epoch', at
 comment on function actions_private.id_time(timestamptz) is
   'The first 10 characters of every id made in the millisecond of at. Example: select actions_private.id_time(now());';
 
+create function actions_private.id_tail(counter bigint, bits bigint) returns text
+language sql immutable parallel safe
+return pg_catalog.upper(pg_catalog.to_hex(x'E008000000000000'::bigint
+  | (((counter >> 4) & 255) << 52) | ((counter & 15) << 44) | (bits & x'FFFFFFFFFFF'::bigint)) collate "C");
+comment on function actions_private.id_tail(bigint, bigint) is
+  'The last 16 characters of an id: a counter up to 4095, and the lowest 44 of the bits. Example: select actions_private.id_tail(0, 1);';
+
 -- gen_random_uuid() is the strong randomness at hand.
 create function actions_private.id_random() returns text
 language sql volatile parallel safe
-return 'E008' || actions_private.letters(pg_catalog.uuid_hash_extended(pg_catalog.gen_random_uuid(), 1), 12);
+return actions_private.id_tail(0, pg_catalog.uuid_hash_extended(pg_catalog.gen_random_uuid(), 1));
 comment on function actions_private.id_random() is
   'The last 16 characters of a new id. Example: select actions_private.id_random();';
 
@@ -43,25 +52,3 @@ language sql volatile parallel safe
 return prefix || actions_private.id_time(pg_catalog.clock_timestamp()) || actions_private.id_random();
 comment on function actions_private.new_id(text) is
   'A new identifier. Example: select actions_private.new_id(''action_'');';
-
--- Where many are made at once, each must be quick and getting ready may take longer: an
--- expression that is expanded in place, and two characters at a time, looked up in bytes,
--- because text is walked letter by letter.
-create function actions_private.pairs() returns bytea
-language sql immutable parallel safe
-begin atomic
-  select pg_catalog.convert_to(pg_catalog.string_agg(actions_private.letters(n, 2), '' order by n), 'UTF8')
-  from pg_catalog.generate_series(0, 1023) as n;
-end;
-comment on function actions_private.pairs() is
-  'All pairs of base-32 characters in order: the one for 10 bits is at twice their value. Computed once for each plan. Example: select length(actions_private.pairs());';
-
-create function actions_private.id_tail(counter bigint, bits bigint) returns text
-language sql immutable parallel safe
-return pg_catalog.encode(
-  'E'::bytea || pg_catalog.substr(actions_private.pairs(), (counter & 1023)::integer * 2 + 1, 2) || '8'::bytea
-  || pg_catalog.substr(actions_private.pairs(), (bits & 1023)::integer * 2 + 1, 2) || pg_catalog.substr(actions_private.pairs(), ((bits >> 10) & 1023)::integer * 2 + 1, 2)
-  || pg_catalog.substr(actions_private.pairs(), ((bits >> 20) & 1023)::integer * 2 + 1, 2) || pg_catalog.substr(actions_private.pairs(), ((bits >> 30) & 1023)::integer * 2 + 1, 2)
-  || pg_catalog.substr(actions_private.pairs(), ((bits >> 40) & 1023)::integer * 2 + 1, 2) || pg_catalog.substr(actions_private.pairs(), ((bits >> 50) & 1023)::integer * 2 + 1, 2), 'escape');
-comment on function actions_private.id_tail(bigint, bigint) is
-  'The last 16 characters of an id: a counter up to 1023, and 60 random bits. Example: select actions_private.id_tail(0, 1);';

@@ -74,6 +74,8 @@ create table actions_private.queue (
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_insert_threshold = -1,
   autovacuum_vacuum_cost_delay = 0,
+  -- Nobody plans by its statistics, and new ones make every cached plan anew.
+  autovacuum_analyze_threshold = 2147483647,
   -- Giving pages back at the table's end takes an exclusive lock while people wait.
   vacuum_truncate = false
 );
@@ -154,6 +156,11 @@ begin
     lower_id := 'inv_' || actions_private.id_time(day::timestamp at time zone 'UTC');
     upper_id := 'inv_' || actions_private.id_time((day + 1)::timestamp at time zone 'UTC');
     execute format('create table actions_private.%I (like actions_private.invocations including all)', partition);
+    -- A day that fills is analyzed again every few seconds. The usual sample, 30,000 rows, takes
+    -- half a second of a core each time, and people wait behind it.
+    execute format('alter table actions_private.%I %s', partition, (
+      select string_agg(format('alter %I set statistics 10', a.attname), ', ')
+      from pg_attribute as a where a.attrelid = 'actions_private.invocations'::regclass and a.attnum > 0 and not a.attisdropped));
     -- Rows of this day that the net caught move into their own partition.
     execute format(
       'with caught as (delete from actions_private.invocations_default where id >= %L and id < %L returning *)

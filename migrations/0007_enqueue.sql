@@ -87,21 +87,20 @@ $$;
 comment on function actions_private.check_request(text, text, json, text) is
   'Raises what is wrong with one request to enqueue. Example: select actions_private.check_request(''proj_acme_prod'', ''pre_register'', ''{}'', null);';
 
--- The cheap look at a request, expanded in place. What it does not pass at sight goes to
--- check_request, which says what is wrong or finds that nothing is: a backslash may
--- spell an envelope key, and a quoted word need not be a key.
-create function actions_private.is_plain(project_id text, trigger text, event json, body text, event_id text) returns boolean
+-- The cheap look at a request for which there is an action, so its project and trigger exist.
+-- Expanded in place. What it does not pass at sight goes to check_request, which says what is
+-- wrong or finds that nothing is: a backslash may spell an envelope key, and a quoted word need
+-- not be a key.
+create function actions_private.is_plain(body text, event_id text) returns boolean
 language sql immutable parallel safe
-return pg_catalog.length(project_id) between 1 and 255
-  and trigger in ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'post_token_mint', 'pre_register', 'post_register')
-  and event_id is null
-  and pg_catalog.json_typeof(event) = 'object'
+return event_id is null
+  and pg_catalog.starts_with(body, '{')
   and pg_catalog.octet_length(body) <= 1048576
   and pg_catalog.strpos(body, '\') = 0
   and pg_catalog.strpos(body, '"event_id"') = 0 and pg_catalog.strpos(body, '"trigger"') = 0
   and pg_catalog.strpos(body, '"occurred_at"') = 0 and pg_catalog.strpos(body, '"project"') = 0;
-comment on function actions_private.is_plain(text, text, json, text, text) is
-  'True where nothing can be wrong with a request to enqueue. Example: select actions_private.is_plain(''proj_acme_prod'', ''pre_register'', ''{}'', ''{}'', null);';
+comment on function actions_private.is_plain(text, text) is
+  'True where nothing can be wrong with the event of a request. Example: select actions_private.is_plain(''{}'', null);';
 
 create function actions_private.refuse_reply_to(reply_to text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -171,10 +170,10 @@ begin
   select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
   into are_plain, are_alive, is_any_alive, names, action_ids, versions, waits_ms
   from (
-    select stamp || actions_private.id_tail(least(r.n, 1023), hashint8extended(r.n, seed)) as name,
+    select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name,
       a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
       a.id is not null and a.killed_at is null as is_alive,
-      actions_private.is_plain(r.project_id, r.trigger, r.event, as_text.body, r.event_id) is true as is_plain
+      a.id is not null and actions_private.is_plain(as_text.body, r.event_id) is true as is_plain
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
     left join actions_private.actions as a on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
@@ -251,7 +250,8 @@ as $$
 #variable_conflict use_column
 declare
   at constant timestamptz := clock_timestamp();
-  name constant text := actions_private.id_time(at) || actions_private.id_random();
+  body constant text := event::text;
+  name constant text := actions_private.id_time(at) || actions_private.id_tail(0, uuid_hash_extended(gen_random_uuid(), 1));
   action_id text;
   version integer;
   wait_ms integer;
@@ -259,7 +259,7 @@ declare
 begin
   -- Nearly always it is a plain event with an action to call. That takes the fewest steps here:
   -- for one event, making a statement ready costs more than running it.
-  if actions_private.is_plain(enqueue.project_id, enqueue.trigger, enqueue.event, enqueue.event::text, enqueue.event_id)
+  if actions_private.is_plain(body, enqueue.event_id)
     and (reply_to is null or (octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'))
   then
     select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.life as l)
