@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const MANY: usize = 4;
 /// At this many events a second gathering pays.
 const FAST: f64 = 400.0;
+/// Below this many events a second hardly two notifications meet.
+const QUIET: f64 = 250.0;
 /// Waking so many processes is worth a millisecond of gathering, but never more than a few.
 const PROCESSES_A_MILLISECOND: f64 = 16.0;
 const LONGEST_MS: f64 = 5.0;
@@ -53,6 +55,11 @@ impl Crowd {
         self.asked.len() >= MANY && self.rate >= FAST
     }
 
+    /// Notifications are so rare that one may hold up the others for a while.
+    pub fn is_quiet(&self) -> bool {
+        self.rate < QUIET
+    }
+
     /// How long to gather what is told to them: the more listen, the more a notification costs.
     pub fn pause(&self) -> Duration {
         let share = self.asked.len() as f64 / PROCESSES_A_MILLISECOND;
@@ -86,6 +93,7 @@ mod tests {
     fn few_processes_or_slow_events_are_none() {
         assert!(!seen(1, 3).is_there());
         assert!(!seen(5, 4).is_there() && seen(5, 4).pause().is_zero());
+        assert!(seen(10, 1).is_quiet() && !seen(2, 1).is_quiet(), "whoever asks");
         assert!(!seen(1, 500).asked.is_empty() && seen(1, 500).asked.len() <= 100, "old ones are forgotten");
     }
 }

@@ -22,9 +22,9 @@ use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 128;
-/// So few endings tell their waiters with their own commit, which saves a statement. More, or
-/// those of a crowd, use one of their own: the lock that notifications take, which the whole
-/// server shares, must not be held while a busy disk is waited for.
+/// So few endings tell their waiters with their own commit, which saves a statement, as long as
+/// it is quiet. Else a statement of its own does: the lock that notifications take, which the
+/// whole server shares, must not be held while many would wait for a disk behind it.
 const FEW: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, r
         crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
         let at_once: Vec<Reply> =
-            if batch.len() <= FEW && !crowd.is_there() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
+            if batch.len() <= FEW && crowd.is_quiet() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once).await;
         for finished in batch {
             let id = &finished.ending.id;
