@@ -116,29 +116,28 @@ $$;
 comment on function actions_private.refuse_reply_to(text) is
   'Raises what is wrong with a reply channel. Example: select actions_private.refuse_reply_to(''actions_queue'');';
 
--- A notification takes a lock that the whole server shares, so there is none while a worker
--- is awake, who looks again by itself. In a long transaction nobody knows when this commits;
--- in a short one the worker's next looks find it, which it takes also when it falls asleep.
--- It names one worker, the same for the same project as long as the fleet stays the same:
+-- A notification takes a lock that the whole server shares, so whoever enqueues calls nobody
+-- while a worker is awake, who looks again by itself. In a long transaction nobody knows when
+-- this commits, so it calls; in a short one the worker's next looks find it, which it takes
+-- also when it falls asleep.
+-- A call names one worker, the same for the same project as long as the fleet stays the same:
 -- if all came at once, each but one would come for nothing. The others look a little later.
 create function actions_private.call_a_worker(project_id text, at timestamptz) returns void
 language plpgsql
 as $$
 declare
-  worker record;
+  worker text;
 begin
-  select p.id, p.awake_until > at as is_awake into worker
+  select p.id into worker
   from actions_private.processes as p
   where p.kind = 'worker' and p.seen_at > at - interval '12 seconds'
   order by p.awake_until > at desc, hashtextextended(p.id, hashtext(call_a_worker.project_id))
   limit 1;
-  if worker.is_awake is not true or statement_timestamp() > now() + interval '5 milliseconds' then
-    perform pg_notify('actions_queue', coalesce(worker.id, ''));
-  end if;
+  perform pg_notify('actions_queue', coalesce(worker, ''));
 end
 $$;
 comment on function actions_private.call_a_worker(text, timestamptz) is
-  'Notifies one worker, or all where none is known, unless one is awake. For functions whose search_path is pinned. Example: select actions_private.call_a_worker(''proj_acme_prod'', now());';
+  'Notifies one worker, or all where none is known. For functions whose search_path is pinned. Example: select actions_private.call_a_worker(''proj_acme_prod'', now());';
 
 create function actions.enqueue_many(
   project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
@@ -155,10 +154,11 @@ declare
   stamp constant text := actions_private.id_time(at);
   -- Strong randomness takes longer than all the rest of an id: once for all, and each row's own from it.
   seed constant bigint := uuid_hash_extended(gen_random_uuid(), 1);
-  life constant uuid := coalesce((select l.id from actions_private.life as l), actions_private.current_life());
+  life uuid;
   are_plain boolean;
   are_alive boolean;
   is_any_alive boolean;
+  must_call boolean := statement_timestamp() > now() + interval '5 milliseconds';
   names text[];
   action_ids text[];
   versions integer[];
@@ -167,8 +167,10 @@ begin
   if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
-  select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive), array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
-  into are_plain, are_alive, is_any_alive, names, action_ids, versions, waits_ms
+  select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive),
+    must_call or not exists (select from actions_private.processes as p where p.awake_until > at), (select l.id from actions_private.life as l),
+    array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
+  into are_plain, are_alive, is_any_alive, must_call, life, names, action_ids, versions, waits_ms
   from (
     select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name,
       a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
@@ -179,6 +181,7 @@ begin
     left join actions_private.actions as a on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
     order by r.n
   ) as r;
+  life := coalesce(life, actions_private.current_life());
   if not are_plain then
     perform actions_private.check_request(r.project_id, r.trigger, r.event, r.event_id)
     from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
@@ -194,7 +197,9 @@ begin
     from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms)
       as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms)
     returning q.id, q.event_id, q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
-    perform actions_private.call_a_worker(project_ids[1], at);
+    if must_call then
+      perform actions_private.call_a_worker(project_ids[1], at);
+    end if;
     return;
   end if;
 
@@ -233,7 +238,7 @@ begin
     r.outcome, case when r.outcome is null then r.wait_ms else 0 end
   from routed as r
   order by r.n;
-  if is_any_alive then
+  if is_any_alive and must_call then
     perform actions_private.call_a_worker(project_ids[1], at);
   end if;
 end
@@ -256,14 +261,16 @@ declare
   version integer;
   wait_ms integer;
   life uuid;
+  must_call boolean := statement_timestamp() > now() + interval '5 milliseconds';
 begin
   -- Nearly always it is a plain event with an action to call. That takes the fewest steps here:
   -- for one event, making a statement ready costs more than running it.
   if actions_private.is_plain(body, enqueue.event_id)
     and (reply_to is null or (octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'))
   then
-    select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.life as l)
-    into action_id, version, wait_ms, life
+    select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.life as l),
+      must_call or not exists (select from actions_private.processes as p where p.awake_until > at)
+    into action_id, version, wait_ms, life, must_call
     from actions_private.actions as a
     where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null;
   end if;
@@ -276,7 +283,9 @@ begin
   values ('inv_' || name, 'evt_' || name, $1, $2, action_id, version, false, $3, $4, life, at,
     at + wait_ms * interval '1 millisecond');
   return next row('inv_' || name, 'evt_' || name, action_id, 'queued', null::json, wait_ms)::actions.answer;
-  perform actions_private.call_a_worker($1, at);
+  if must_call then
+    perform actions_private.call_a_worker($1, at);
+  end if;
 end
 $$;
 comment on function actions.enqueue(text, text, json, text, text) is
