@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Source, Status, Trigger};
+use authio_actions::store::{ask, claim, complete, notify};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;
@@ -175,4 +176,63 @@ async fn what_was_queued_when_postgresql_crashed_is_never_sent_and_ends_as_expir
     let status: String = sqlx::query_scalar("select status from actions.abandon($1)").bind(&before).fetch_one(&core).await.unwrap();
     assert_eq!((status.as_str(), stack.endpoint.requests().len()), ("expired", 1));
     drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_setting() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let worker = stack.database.login("worker").await;
+    let none = Vec::<String>::new;
+    let plain = "select * from actions.enqueue('p', 'pre_register', '{}')";
+    let statements = [
+        ("on", &stack.core, sqlx::query(plain)),
+        ("off", &stack.core, sqlx::query(ask::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind("me")),
+        ("off", &stack.core, sqlx::query(ask::ENQUEUE_MANY).bind(["p"; 2]).bind(["pre_register"; 2]).bind(["{}"; 2]).bind("me")),
+        (
+            "off",
+            &worker,
+            sqlx::query(claim::CLAIM)
+                .bind(uuid::Uuid::new_v4())
+                .bind(10)
+                .bind(none())
+                .bind(none())
+                .bind(Vec::<i32>::new())
+                .bind(10)
+                .bind("worker-facts")
+                .bind(None::<i32>)
+                .bind(None::<bool>),
+        ),
+        ("off", &worker, sqlx::query(notify::NOTIFY).bind(["me"]).bind(["[]"])),
+        (
+            "on",
+            &worker,
+            sqlx::query(complete::COMPLETE)
+                .bind(none())
+                .bind(Vec::<uuid::Uuid>::new())
+                .bind(none())
+                .bind(none())
+                .bind(Vec::<i32>::new())
+                .bind(Vec::<f64>::new())
+                .bind(none())
+                .bind(none())
+                .bind(Vec::<Vec<u8>>::new())
+                .bind(Vec::<bool>::new())
+                .bind(none())
+                .bind(none())
+                .bind(none())
+                .bind(none())
+                .bind(none()),
+        ),
+    ];
+    for (n, (expected, login, statement)) in statements.into_iter().enumerate() {
+        let mut transaction = login.begin().await.unwrap();
+        statement.execute(&mut *transaction).await.unwrap();
+        let setting: String = sqlx::query_scalar("show synchronous_commit").fetch_one(&mut *transaction).await.unwrap();
+        assert_eq!(setting, expected, "statement {n}");
+        transaction.commit().await.unwrap();
+        let after: String = sqlx::query_scalar("show synchronous_commit").fetch_one(login).await.unwrap();
+        assert_eq!(after, "on", "after statement {n}");
+    }
 }

@@ -8,9 +8,11 @@ use authio_actions::domain::Status;
 use authio_actions::store::Database;
 use authio_actions::store::claim::{Claim, Look, Room, claim};
 use authio_actions::store::complete::{Ending, complete};
+use authio_actions::store::notify;
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;
 use serde_json::{Value, json};
+use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
 use crate::support::{abandon, answering, enqueue, result};
@@ -107,6 +109,30 @@ async fn among_many_endings_only_those_whose_token_still_holds_are_written() {
     let notes: i64 =
         sqlx::query_scalar("select count(*) from actions.audit_log where event like 'action.note%'").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(notes, 0, "ending 0 and 3 have no notes; those of the others fell away");
+}
+
+#[tokio::test]
+async fn waiters_are_told_with_the_endings_if_all_are_ours_and_none_of_them_if_one_is_not() {
+    let (stack, database) = stage().await;
+    let claims = claimed(&stack, &database, 3).await;
+    abandon(&stack.core, &claims[1].id).await;
+    let mut listener = PgListener::connect(&stack.database.url("core")).await.unwrap();
+    listener.listen("me").await.unwrap();
+    let [first, abandoned, third] = [0, 1, 2].map(|n| {
+        let outcome = Some("{}".to_owned());
+        (ending(n, &claims[n]), notify::Reply { channel: "me".to_owned(), id: claims[n].id.clone(), status: "ok", outcome })
+    });
+
+    let ours = complete(&database, &[first.0, abandoned.0], &[first.1, abandoned.1]).await.unwrap();
+    assert_eq!(ours, HashSet::from([claims[0].id.clone()]));
+    let ours = complete(&database, &[third.0], &[third.1]).await.unwrap();
+    assert_eq!(ours, HashSet::from([claims[2].id.clone()]));
+
+    let told = listener.recv().await.unwrap();
+    assert_eq!(told.payload(), format!(r#"[{{"id":"{}","status":"ok","outcome":{{}}}}]"#, claims[2].id));
+    for n in [0, 2] {
+        assert_eq!(result(&stack.core, &claims[n].id).await.outcome, Some(json!({"n": n})), "written all the same");
+    }
 }
 
 #[tokio::test]

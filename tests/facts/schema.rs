@@ -167,6 +167,13 @@ async fn ids_are_a_prefix_and_a_uuidv7_in_crockford_and_sort_by_time() {
     unique.sort();
     unique.dedup();
     assert_eq!(unique.len(), 1000);
+    let tails: Vec<String> =
+        sqlx::query_scalar("select actions_private.id_tail(n, hashint8extended(n, 7)) from generate_series(0, 4095) as n order by n")
+            .fetch_all(&owner)
+            .await
+            .unwrap();
+    assert!(tails.is_sorted() && tails.windows(2).all(|two| two[0][..5] != two[1][..5]), "the counter keeps the order");
+    assert!(tails.iter().all(|tail| tail.len() == 16 && tail.starts_with('E') && &tail[3..4] == "8"), "version and variant");
     let stamps: Vec<String> = sqlx::query_scalar("select actions_private.id_time(to_timestamp(n * 1e7)) from generate_series(1, 300) as n")
         .fetch_all(&owner)
         .await
@@ -205,6 +212,9 @@ async fn partitions_are_made_ahead_and_dropped_after_retention_and_what_the_net_
     assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 2);
     let made: i32 = sqlx::query_scalar("select actions_private.make_partitions(10)").fetch_one(&owner).await.unwrap();
     assert_eq!(made, 3);
+    let sampled = "select count(distinct attrelid) > 3 and bool_and(attstattarget = 10) from pg_attribute
+        where attrelid::regclass::text ~ '^actions_private.invocations_2[0-9]*$' and attnum > 0";
+    assert!(sqlx::query_scalar::<_, bool>(sampled).fetch_one(&owner).await.unwrap(), "a filling day is analyzed often, and by little");
     assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 1);
     sqlx::query("create table actions_private.invocations_20200101 partition of actions_private.invocations for values from ('inv_0') to ('inv_00')").execute(&owner).await.unwrap();
     let drop = "select actions_private.drop_partitions(30)";
