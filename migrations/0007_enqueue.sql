@@ -87,8 +87,8 @@ $$;
 comment on function actions_private.check_request(text, text, json, text) is
   'Raises what is wrong with one request to enqueue. Example: select actions_private.check_request(''proj_acme_prod'', ''pre_register'', ''{}'', null);';
 
--- The cheap look at a request for which there is an action, so its project and trigger exist.
--- Expanded in place. What it does not pass at sight goes to check_request, which says what is
+-- The cheap look at a request, expanded in place: at its event, and where no action was found,
+-- which proves that both exist, at its project and trigger. What it does not pass at sight goes to check_request, which says what is
 -- wrong or finds that nothing is: a backslash may spell an envelope key, and a quoted word need
 -- not be a key.
 create function actions_private.is_plain(body text, event_id text) returns boolean
@@ -101,6 +101,13 @@ return event_id is null
   and pg_catalog.strpos(body, '"occurred_at"') = 0 and pg_catalog.strpos(body, '"project"') = 0;
 comment on function actions_private.is_plain(text, text) is
   'True where nothing can be wrong with the event of a request. Example: select actions_private.is_plain(''{}'', null);';
+
+create function actions_private.are_names(project_id text, trigger text) returns boolean
+language sql immutable parallel safe
+return pg_catalog.length(project_id) between 1 and 255
+  and trigger in ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'post_token_mint', 'pre_register', 'post_register');
+comment on function actions_private.are_names(text, text) is
+  'True where a project and a trigger may have these names. Example: select actions_private.are_names(''proj_acme_prod'', ''pre_register'');';
 
 create function actions_private.refuse_reply_to(reply_to text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -175,7 +182,7 @@ begin
     select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name,
       a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
       a.id is not null and a.killed_at is null as is_alive,
-      a.id is not null and actions_private.is_plain(as_text.body, r.event_id) is true as is_plain
+      ((a.id is not null or actions_private.are_names(r.project_id, r.trigger)) and actions_private.is_plain(as_text.body, r.event_id)) is true as is_plain
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
     left join actions_private.actions as a on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
