@@ -11,27 +11,23 @@ comment on function actions_private.can_deny(text) is
 create function actions_private.outcome_without_verdict(
   status text, trigger text, fail_mode text, on_killed text, reason text
 ) returns json
-language sql immutable parallel safe
-return (
-  select case when denies then
-    pg_catalog.json_build_object('decision', 'deny', 'source', source, 'status', status, 'code', code, 'reason', reason)
+-- An expression without a query, and no more immutable than what it calls: so it is expanded in place.
+language sql stable parallel safe
+return case
+  when actions_private.can_deny(trigger) and case when status = 'killed' then on_killed = 'deny' else fail_mode = 'closed' end then
+    pg_catalog.json_build_object(
+      'decision', 'deny', 'source', case when status = 'killed' then 'killed' else 'fail_' || fail_mode end, 'status', status,
+      'code', case when status = 'killed' then 'action_killed' else 'action_unreachable' end, 'reason', reason)
   else
-    pg_catalog.json_build_object('decision', 'allow', 'source', source, 'status', status)
-  end
-  from (
-    select
-      case when status = 'killed' then 'killed' else 'fail_' || fail_mode end as source,
-      case when status = 'killed' then 'action_killed' else 'action_unreachable' end as code,
-      actions_private.can_deny(trigger)
-        and case when status = 'killed' then on_killed = 'deny' else fail_mode = 'closed' end as denies
-  ) as rule
-);
+    pg_catalog.json_build_object(
+      'decision', 'allow', 'source', case when status = 'killed' then 'killed' else 'fail_' || fail_mode end, 'status', status)
+end;
 comment on function actions_private.outcome_without_verdict(text, text, text, text, text) is
   'What auth-core must do when no verdict decides. Example: select actions_private.outcome_without_verdict(''expired'', ''pre_register'', ''closed'', ''skip'', ''no worker answered in time'');';
 
 -- By the key alone, however empty the queue says it is: see claim.
 create function actions_private.end_without_verdict(ids text[], status text, reason text)
-returns table (invocation_id text, reply_to text, outcome json)
+returns table (invocation_id text, event_id text, action_id text, reply_to text, outcome json)
 language sql volatile set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 begin atomic
@@ -49,7 +45,7 @@ begin atomic
     join actions_private.action_versions as v on v.action_id = e.action_id and v.version = e.action_version
     returning id, outcome
   )
-  select e.id, e.reply_to, k.outcome from ended as e join kept as k on k.id = e.id;
+  select e.id, e.event_id, e.action_id, e.reply_to, k.outcome from ended as e join kept as k on k.id = e.id;
 end;
 comment on function actions_private.end_without_verdict(text[], text, text) is
   'Ends those of the invocations that are not decided yet, and returns just these. Example: select * from actions_private.end_without_verdict(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B''], ''expired'', ''no worker answered in time'');';

@@ -388,16 +388,27 @@ comment on function actions.result(text) is
 
 create function actions.abandon_many(invocation_ids text[])
 returns setof actions.answer
-language sql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
-begin atomic
+as $$
+declare
+  ended actions.answer[];
+begin
   -- If a worker is ending one of them right now, this waits for it and then finds nothing to end.
   -- Locked in the order of their ids, as everybody does who ends several: no two wait for each other.
-  select from actions_private.end_without_verdict(
-    array(select q.id from actions_private.queue as q where q.id = any ($1) order by q.id for update), 'expired',
-    'abandoned by its waiter: no result came in time');
-  select * from actions.results($1);
-end;
+  ended := array(
+    select (e.invocation_id, e.event_id, e.action_id, 'expired', e.outcome, 0)::actions.answer
+    from actions_private.end_without_verdict(
+      array(select q.id from actions_private.queue as q where q.id = any (invocation_ids) order by q.id for update), 'expired',
+      'abandoned by its waiter: no result came in time') as e);
+  if cardinality(ended) = cardinality(invocation_ids) then
+    return query
+    select e.* from unnest(invocation_ids) with ordinality as asked (id, n) join unnest(ended) as e on e.invocation_id = asked.id order by asked.n;
+  else
+    return query select * from actions.results(invocation_ids);
+  end if;
+end
+$$;
 comment on function actions.abandon_many(text[]) is
   'Stops waiting for several invocations, as abandon does for one; one row for each, in order. Example: select * from actions.abandon_many(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
 

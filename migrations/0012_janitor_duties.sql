@@ -104,7 +104,7 @@ begin
     return;
   end if;
   return query
-  select e.* from actions_private.end_without_verdict(array(
+  select e.invocation_id, e.reply_to, e.outcome from actions_private.end_without_verdict(array(
     select q.id
     from actions_private.queue as q
     join actions_private.actions as a on a.id = q.action_id
@@ -125,15 +125,18 @@ declare
   -- The shortest timeout is 100 ms, so younger invocations cannot be past their deadline.
   young constant text := 'inv_' || actions_private.id_time(at - interval '100 milliseconds');
   since constant text := coalesce('inv_' || actions_private.id_time(at - look_back_ms * interval '1 millisecond'), '');
+  -- At its deadline a waiter ends it itself. When many do, the fleet is behind, and it is no help
+  -- to hold their rows meanwhile.
+  overdue constant timestamptz := at - interval '250 milliseconds';
 begin
   if not actions_private.leads(epoch) then
     return;
   end if;
   return query
-  select e.* from actions_private.end_without_verdict(array(
+  select e.invocation_id, e.reply_to, e.outcome from actions_private.end_without_verdict(array(
     select q.id
     from actions_private.queue as q
-    where q.id >= since and q.id < young and q.deadline_at < clock_timestamp()
+    where q.id >= since and q.id < young and q.deadline_at < overdue
     order by q.id
     limit 5000
     for update of q skip locked
