@@ -16,7 +16,7 @@ comment on type actions_private.claimed is
 
 create function actions_private.claim(
   token uuid, most integer, full_actions text[], tight_actions text[], rooms integer[], room_per_action integer,
-  worker text, look_back_ms integer, says_awake boolean
+  worker text, look_back_ms integer, least_left_ms integer, says_awake boolean
 ) returns setof actions_private.claimed
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -31,6 +31,9 @@ declare
   -- The completion's synchronous commit covers this one; nothing but a claim is in its transaction.
   quick constant text := set_config('synchronous_commit', 'off', true);
   since constant text := coalesce('inv_' || actions_private.id_time(at - look_back_ms * interval '1 millisecond'), '');
+  -- What has less time left is nobody's to answer any more: its waiter gives up and ends it. When
+  -- the fleet is behind, these are the oldest, and whoever took them first would answer nobody.
+  alive constant timestamptz := coalesce(at + least_left_ms * interval '1 millisecond', '-infinity');
   -- Where the rows are. They are locked, so they stay there.
   taken tid[];
 begin
@@ -38,7 +41,7 @@ begin
     taken := array(
       select q.ctid
       from actions_private.queue as q
-      where q.claim_token is null and q.id >= since and q.life = (select l.id from actions_private.life as l)
+      where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l)
       order by q.id
       limit most
       for update skip locked);
@@ -47,7 +50,7 @@ begin
       with head as materialized (
         select q.ctid, q.id, q.action_id
         from actions_private.queue as q
-        where q.claim_token is null and q.id >= since and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
+        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
         order by q.id
         limit most
         for update skip locked
@@ -88,8 +91,8 @@ begin
   end if;
 end
 $$;
-comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, boolean) is
-  'Takes the oldest queued invocations for a worker, in no order: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue. says_awake true promises for 250 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null);';
+comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean) is
+  'Takes the oldest queued invocations for a worker, in no order: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue, least_left_ms null also at what has no time left. says_awake true promises for 250 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null, null);';
 
 create function actions_private.complete(
   ids text[], tokens uuid[], statuses actions_private.final_status[], outcomes text[], http_statuses integer[], durations_ms double precision[], phases text[], errors text[],

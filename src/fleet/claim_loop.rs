@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -12,7 +11,7 @@ use super::carry::carry;
 use super::catalog::Catalog;
 use super::crowd::Crowd;
 use super::rhythm::{Found, Rhythm};
-use super::write_back::Finished;
+use super::write_back::{Endings, Finished};
 use super::{Calls, Worker};
 use crate::config::Config;
 use crate::store::claim::{Claim, Look, claim};
@@ -24,13 +23,17 @@ const SECOND_LOOK: Duration = Duration::from_millis(25);
 /// Pause between attempts to read the configuration of actions.
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSender<Finished>, mut stopped: watch::Receiver<bool>) {
+pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut stopped: watch::Receiver<bool>) {
     let limits = &worker.config.worker;
     let bulkhead = Arc::new(Bulkhead::new(limits.max_in_flight, limits.max_in_flight_per_action));
     let catalog = Arc::new(Catalog::default());
     let mut crowd = Crowd::default();
     let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
-    while !*stopped.borrow() {
+    loop {
+        endings.are_few().await;
+        if *stopped.borrow() {
+            break;
+        }
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
@@ -67,7 +70,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: UnboundedSende
     }
     if rhythm.is_relied_on() {
         // Nobody shall rely on this worker while it drains; if this fails, they find out in 250 ms.
-        let nothing = Look { back: None, says_awake: Some(false) };
+        let nothing = Look { back: None, least_left: None, says_awake: Some(false) };
         let _ = claim(&worker.database, &worker.process.id, &bulkhead.room(0), nothing).await;
     }
     bulkhead.emptied().await;
@@ -83,7 +86,7 @@ async fn start_calls(
     worker: &Arc<Worker>,
     catalog: &Arc<Catalog>,
     bulkhead: &Arc<Bulkhead>,
-    endings: &UnboundedSender<Finished>,
+    endings: &Endings,
     claims: Vec<Claim>,
     started: Instant,
 ) {
@@ -109,12 +112,7 @@ async fn start_calls(
         let (worker, bulkhead, endings) = (Arc::clone(worker), Arc::clone(bulkhead), endings.clone());
         tokio::spawn(async move {
             let ending = carry(&worker, &claim, &action, &project, started).await;
-            if endings
-                .send(Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms })
-                .is_err()
-            {
-                tracing::error!(invocation = claim.id, "the write-back is gone");
-            }
+            endings.put(Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms });
             drop(place);
             worker.metrics.in_flight.set(i64::try_from(bulkhead.total()).unwrap_or_default());
         });

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::carry::LEAST_LEFT;
 use crate::store::claim::Look;
 
 /// From this many invocations a claim on, as a moving average, it is busy.
@@ -108,7 +109,9 @@ impl Rhythm {
                 Some(LOOK_BACK + age + (now - at))
             }
         };
-        Turn { look: Look { back, says_awake }, is_awake, is_far, cramped, started: now }
+        // Ending what nobody can answer is for its waiter, and now and then for a far look.
+        let least_left = (!is_far).then_some(LEAST_LEFT);
+        Turn { look: Look { back, least_left, says_awake }, is_awake, is_far, cramped, started: now }
     }
 
     /// The rest after a claim.
@@ -223,6 +226,14 @@ mod tests {
             now += GATHER;
         }
         assert!((4..=6).contains(&far), "{far} far looks in 100 ms");
+    }
+
+    #[test]
+    fn only_far_looks_take_what_has_no_time_left() {
+        let now = Instant::now();
+        let rhythm = busy(now);
+        let [near, far] = [249, 250].map(|ms| rhythm.turn(false, false, now + ms * MS).look.least_left);
+        assert_eq!((near, far), (Some(LEAST_LEFT), None));
     }
 
     #[test]

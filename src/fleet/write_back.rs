@@ -5,8 +5,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -26,6 +28,8 @@ const BATCH: usize = 128;
 /// it is quiet. Else a statement of its own does: the lock that notifications take, which the
 /// whole server shares, must not be held while many would wait for a disk behind it.
 const FEW: usize = 4;
+/// With so many that are not written nothing more is claimed.
+const BACKLOG: usize = 2 * BATCH;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,13 +43,47 @@ pub struct Finished {
     pub queue_ms: f64,
 }
 
+/// Where calls that are over wait to be written.
+#[derive(Clone)]
+pub struct Endings {
+    sender: UnboundedSender<Finished>,
+    backlog: Arc<Backlog>,
+}
+
+/// How many are not written yet.
+#[derive(Default)]
+struct Backlog {
+    count: AtomicUsize,
+    shrank: Notify,
+}
+
+impl Endings {
+    pub fn put(&self, finished: Finished) {
+        self.backlog.count.fetch_add(1, Ordering::Relaxed);
+        if let Err(unsent) = self.sender.send(finished) {
+            tracing::error!(invocation = unsent.0.ending.id, "the write-back is gone");
+        }
+    }
+
+    /// Resolves when so few are not written yet that what is claimed now is written soon.
+    /// Whoever claims faster than that makes invocations wait where nobody subtracts it from
+    /// their budget: every result comes too late, and the work on it was in vain.
+    pub async fn are_few(&self) {
+        while self.backlog.count.load(Ordering::Relaxed) >= BACKLOG {
+            self.backlog.shrank.notified().await;
+        }
+    }
+}
+
 /// Starts both loops; they end when every sender is gone and everything is written.
-pub fn start(worker: Arc<Worker>) -> (UnboundedSender<Finished>, JoinHandle<()>) {
-    let (endings, finished) = unbounded_channel();
+pub fn start(worker: Arc<Worker>) -> (Endings, JoinHandle<()>) {
+    let (sender, finished) = unbounded_channel();
+    let backlog = Arc::new(Backlog::default());
     let (replies, told) = unbounded_channel();
     let telling = tokio::spawn(tell(worker.database.clone(), told));
+    let endings = Endings { sender, backlog: Arc::clone(&backlog) };
     let both = tokio::spawn(async move {
-        write(worker, finished, replies).await;
+        write(worker, finished, &backlog, replies).await;
         if telling.await.is_err() {
             tracing::error!("the loop that tells waiters is gone");
         }
@@ -53,7 +91,7 @@ pub fn start(worker: Arc<Worker>) -> (UnboundedSender<Finished>, JoinHandle<()>)
     (endings, both)
 }
 
-async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, replies: UnboundedSender<Reply>) {
+async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, backlog: &Backlog, replies: UnboundedSender<Reply>) {
     let mut crowd = Crowd::default();
     loop {
         if !crowd.pause().is_zero() {
@@ -70,6 +108,8 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, r
         let at_once: Vec<Reply> =
             if batch.len() <= FEW && crowd.is_quiet() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once).await;
+        backlog.count.fetch_sub(batch.len(), Ordering::Relaxed);
+        backlog.shrank.notify_one();
         for finished in batch {
             let id = &finished.ending.id;
             let is_ours = written.ours.contains(id);

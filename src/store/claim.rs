@@ -14,7 +14,7 @@ use crate::domain::Trigger;
 /// ours, and read everything the call needs. It commits asynchronously: the completion's
 /// synchronous commit covers it.
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
-select * from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+select * from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// An invocation that is ours to send, with the token that proves it.
 #[derive(Debug, Clone)]
@@ -87,6 +87,8 @@ pub struct Room {
 pub struct Look {
     /// Only at invocations enqueued within this time; `None` looks at the whole queue.
     pub back: Option<Duration>,
+    /// Only at invocations that have so much time left; `None` looks also at those that have none.
+    pub least_left: Option<Duration>,
     /// Tells those who enqueue that this worker claims again by itself within milliseconds, or
     /// that it does so no more; `None` where nothing changed.
     pub says_awake: Option<bool>,
@@ -98,6 +100,7 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
     let (full, tight): (Vec<_>, Vec<_>) = room.tight.iter().partition(|(_, room)| *room == 0);
     let full: Vec<&str> = full.iter().map(|(action, _)| action.as_str()).collect();
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let milliseconds = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
     let (actions, rooms): (Vec<&str>, Vec<i32>) = tight.iter().map(|(action, room)| (action.as_str(), count(*room))).unzip();
     let rows = database
         .run(async |connection| {
@@ -109,7 +112,8 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
                 .bind(rooms)
                 .bind(count(room.per_action))
                 .bind(worker)
-                .bind(look.back.map(|back| i32::try_from(back.as_millis()).unwrap_or(i32::MAX)))
+                .bind(look.back.map(milliseconds))
+                .bind(look.least_left.map(milliseconds))
                 .bind(look.says_awake)
                 .fetch_all(connection)
                 .await

@@ -202,6 +202,7 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
                 .bind(10)
                 .bind("worker-facts")
                 .bind(None::<i32>)
+                .bind(None::<i32>)
                 .bind(None::<bool>),
         ),
         ("off", &worker, sqlx::query(notify::NOTIFY).bind(["me"]).bind(["[]"])),

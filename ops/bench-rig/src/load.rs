@@ -131,9 +131,9 @@ async fn open<W: Way>(way: &Arc<W>, rate: u32, lasting: Duration) -> Measured {
         while sent < due {
             sent += 1;
             let (way, sender, in_flight) = (Arc::clone(way), sender.clone(), Arc::clone(&in_flight));
-            if in_flight.fetch_add(1, Ordering::Relaxed) > 50_000 {
+            if in_flight.fetch_add(1, Ordering::Relaxed) > 150_000 {
                 in_flight.fetch_sub(1, Ordering::Relaxed);
-                let _ = sender.send(Err("more than 50,000 in flight".to_owned()));
+                let _ = sender.send(Err("more than 150,000 in flight".to_owned()));
                 continue;
             }
             tokio::spawn(async move {

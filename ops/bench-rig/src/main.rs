@@ -56,7 +56,7 @@ struct Arguments {
 enum Command {
     /// Added latency, the step from 500 to 5,000 a second, and waits for notification locks.
     Cliff,
-    /// Minutes at four fifths of the maximum.
+    /// Minutes at four fifths of the maximum, or at the load given with --load.
     Soak {
         #[arg(long, default_value_t = 10)]
         minutes: u32,
@@ -111,7 +111,7 @@ async fn main() {
     match arguments.command {
         None => compare::run(&plan(&arguments), results).await,
         Some(Command::Cliff) => cliff::run(lasting(10), repetitions(3), results).await,
-        Some(Command::Soak { minutes }) => soak::soak(minutes, lasting(60), results).await,
+        Some(Command::Soak { minutes }) => soak::soak(minutes, lasting(60), arguments.load.first().copied(), results).await,
         Some(Command::Reader { minutes }) => soak::reader(minutes, lasting(60), results).await,
         Some(Command::History { rows }) => history::run(rows, lasting(10), repetitions(5), results).await,
         Some(Command::Scale) => scale::run(lasting(10), results).await,

@@ -17,14 +17,14 @@ const SEARCH: Duration = Duration::from_secs(10);
 /// The rate beside which a reader holds its snapshot.
 const BESIDE_A_READER: u32 = 2000;
 
-/// Minutes at four fifths of what 512 waiters reach.
-pub async fn soak(minutes: u32, minute: Duration, results: &Path) {
+/// Minutes at a given load, or at four fifths of what 512 waiters reach.
+pub async fn soak(minutes: u32, minute: Duration, load: Option<Load>, results: &Path) {
     let stand = Stand::start().await;
     let mut programs = [stand.janitor().await, stand.worker(&[]).await];
     let fleet = Arc::new(Fleet::connect(&stand.database.url("core")).await);
     steady(&fleet, Load::Closed(512), SEARCH / 2).await;
     let most = steady(&fleet, Load::Closed(512), SEARCH).await.rate();
-    let load = Load::Open((most * 0.8) as u32);
+    let load = load.unwrap_or(Load::Open((most * 0.8) as u32));
     line(&format!("512 waiters reach {most:.0} /s; {minutes} minutes at {load}"));
     let mut measured = Vec::new();
     let mut sizes = Vec::new();

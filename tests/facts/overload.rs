@@ -1,0 +1,113 @@
+//! When more comes than the fleet can do, it answers as many as it can, and the others end
+//! without costing it much.
+
+use std::time::Duration;
+
+use authio_actions::config::{self, Hidden};
+use authio_actions::store::Database;
+use authio_actions::store::claim::{Look, Room, claim};
+use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::stack::Stack;
+use sqlx::PgPool;
+
+use crate::support::{abandon, answering, ask, enqueue, until};
+
+async fn stage(timeout_ms: u32) -> (Stack, PgPool) {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), &format!("timeout_ms => {timeout_ms}")).await;
+    let owner = stack.database.owner().await;
+    (stack, owner)
+}
+
+/// So many events in one statement, with nobody waiting.
+async fn enqueue_many(owner: &PgPool, count: i32) {
+    let many = "select count(*) from actions.enqueue_many(array_fill('p'::text, array[$1]), array_fill('pre_register'::text, array[$1]),
+        array_fill('{}'::json, array[$1]), null, null)";
+    sqlx::query(many).bind(count).execute(owner).await.unwrap();
+}
+
+async fn is_due_in(owner: &PgPool, id: &str, milliseconds: i32) {
+    let due = "update actions_private.queue set deadline_at = clock_timestamp() + $2 * interval '1 millisecond' where id = $1";
+    sqlx::query(due).bind(id).bind(milliseconds).execute(owner).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_no_time_left_is_passed_by_except_by_far_looks() {
+    let (stack, owner) = stage(5000).await;
+    let url = Some(Hidden::from(stack.database.url("worker").as_str()));
+    let database = Database::new(&config::Database { url, listen_url: None, max_connections: 2 }, "facts").unwrap();
+    let states = [enqueue(&stack.core, "p", "pre_register", "{}").await, enqueue(&stack.core, "p", "pre_register", "{}").await];
+    let [late, in_time] = [0, 1].map(|n| states[n].id().to_owned());
+    is_due_in(&owner, &late, 100).await;
+
+    let free = Room { limit: 1, per_action: 100, tight: Vec::new() };
+    let cramped = Room { limit: 1, per_action: 1, tight: vec![("action_of_another".to_owned(), 1)] };
+    let near = Look { back: Some(Duration::from_secs(60)), least_left: Some(Duration::from_millis(200)), says_awake: None };
+    let far = Look { back: None, least_left: None, says_awake: None };
+    for room in [free, cramped] {
+        for (look, expected) in [(near, &in_time), (far, &late)] {
+            let claims = claim(&database, "worker-facts", &room, look).await.unwrap();
+            assert_eq!(claims.iter().map(|claim| &claim.id).collect::<Vec<_>>(), [expected]);
+        }
+        sqlx::query("update actions_private.queue set claim_token = null").execute(&owner).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
+    let (stack, owner) = stage(5000).await;
+    let _first = stack.worker(&[]).await;
+    let mut nobody_writes = owner.begin().await.unwrap();
+    sqlx::query("lock table actions_private.invocations in share row exclusive mode").execute(&mut *nobody_writes).await.unwrap();
+    enqueue_many(&owner, 700).await;
+    let all_called = async {
+        while stack.endpoint.requests().len() < 700 {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_called).await.expect("every call is made");
+
+    enqueue_many(&owner, 10).await;
+    let _second = stack.worker(&[]).await;
+    until(&owner, "all are claimed", "select bool_and(claim_token is not null) from actions_private.queue").await;
+    let shares = "select count(*) from actions_private.queue group by worker order by min(id)";
+    let shares: Vec<i64> = sqlx::query_scalar(shares).fetch_all(&owner).await.unwrap();
+    nobody_writes.commit().await.unwrap();
+
+    assert_eq!(shares, [700, 10]);
+    until(&stack.ops, "all are written", "select count(*) = 710 from actions.recent_invocations where status = 'ok'").await;
+}
+
+#[tokio::test]
+async fn what_is_overdue_is_left_to_its_waiter_for_a_moment() {
+    let (stack, owner) = stage(5000).await;
+    let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    is_due_in(&owner, state.id(), 0).await;
+    let deadline: String = sqlx::query_scalar("select deadline_at::text from actions_private.queue").fetch_one(&owner).await.unwrap();
+    let epoch: i64 = sqlx::query_scalar("select actions_private.take_lead('facts', '1 hour')").fetch_one(&owner).await.unwrap();
+    until(&owner, "it is ended", &format!("select count(*) = 1 from actions_private.end_past_deadline({epoch}, null)")).await;
+    let moment = "select extract(epoch from finished_at - $1::timestamptz)::float8 * 1000 from actions_private.invocations";
+    let moment_ms: f64 = sqlx::query_scalar(moment).bind(deadline).fetch_one(&owner).await.unwrap();
+    assert!(moment_ms >= 250.0, "{moment_ms} ms");
+}
+
+#[tokio::test]
+async fn several_who_give_up_are_answered_in_the_order_in_which_they_ask() {
+    let (stack, _) = stage(5000).await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(enqueue(&stack.core, "p", "pre_register", "{}").await.id().to_owned());
+    }
+    abandon(&stack.core, &ids[1]).await;
+    // All undecided; one decided before; one named twice; all decided.
+    for asked in [[2, 0].as_slice(), &[4, 1, 3], &[5, 5], &[1, 0]] {
+        let array = format!("{{{}}}", asked.iter().map(|n| ids[*n].as_str()).collect::<Vec<_>>().join(","));
+        let states = ask(&stack.core, "actions.abandon_many($1::text[])", &[&array]).await.unwrap();
+        assert_eq!(states.iter().map(|state| state.id()).collect::<Vec<_>>(), asked.iter().map(|n| ids[*n].as_str()).collect::<Vec<_>>());
+        for state in states {
+            assert_eq!((state.status.as_str(), state.wait_ms, state.outcome()["source"].as_str()), ("expired", 0, Some("fail_open")));
+            assert!(state.event_id.starts_with("evt_") && state.action_id.is_some());
+        }
+    }
+}
