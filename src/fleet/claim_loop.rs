@@ -30,7 +30,10 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     let mut crowd = Crowd::default();
     let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     loop {
-        endings.are_few().await;
+        tokio::select! {
+            () = endings.are_few() => {}
+            _ = stopped.changed() => {}
+        }
         if *stopped.borrow() {
             break;
         }

@@ -54,19 +54,25 @@ async fn what_has_no_time_left_is_passed_by_except_by_far_looks() {
     }
 }
 
+/// So many calls, while nobody can write into the history until the transaction ends.
+async fn called_but_not_written(stack: &Stack, owner: &PgPool, count: i32) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut nobody_writes = owner.begin().await.unwrap();
+    sqlx::query("lock table actions_private.invocations in share row exclusive mode").execute(&mut *nobody_writes).await.unwrap();
+    enqueue_many(owner, count).await;
+    let all_called = async {
+        while stack.endpoint.requests().len() < usize::try_from(count).unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_called).await.expect("every call is made");
+    nobody_writes
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
     let (stack, owner) = stage(5000).await;
     let _first = stack.worker(&[]).await;
-    let mut nobody_writes = owner.begin().await.unwrap();
-    sqlx::query("lock table actions_private.invocations in share row exclusive mode").execute(&mut *nobody_writes).await.unwrap();
-    enqueue_many(&owner, 700).await;
-    let all_called = async {
-        while stack.endpoint.requests().len() < 700 {
-            tokio::task::yield_now().await
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), all_called).await.expect("every call is made");
+    let nobody_writes = called_but_not_written(&stack, &owner, 700).await;
 
     enqueue_many(&owner, 10).await;
     let _second = stack.worker(&[]).await;
@@ -77,6 +83,15 @@ async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
 
     assert_eq!(shares, [700, 10]);
     until(&stack.ops, "all are written", "select count(*) = 710 from actions.recent_invocations where status = 'ok'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_results_cannot_be_written_leaves_all_the_same_and_says_so() {
+    let (stack, owner) = stage(5000).await;
+    let mut worker = stack.worker(&[]).await;
+    let _nobody_writes = called_but_not_written(&stack, &owner, 300).await;
+    assert!(!worker.drained().await.success());
+    assert!(worker.log().contains("left without writing back everything"), "{}", worker.log());
 }
 
 #[tokio::test]
