@@ -15,9 +15,12 @@ create table actions_private.processes (
 ) with (fillfactor = 50);
 comment on table actions_private.processes is
   'Heartbeats. A process deletes its row when it leaves in order; the janitor removes those that fell silent.';
-
 comment on column actions_private.processes.awake_until is
   'Until then this worker looks at the queue again by itself, so enqueue need not notify.';
+-- For whoever enqueues, not for the few rows: a busy worker leaves a dead one several times a second,
+-- and a reader's snapshot keeps them all. Who asks by time walks over the last seconds' only.
+create index awake_workers on actions_private.processes (awake_until);
+create index lately_seen on actions_private.processes (seen_at);
 
 -- A lease, not a lock: it outlives a lost connection by seconds only, and the epoch
 -- fences whatever a paused leader still writes when it wakes up.

@@ -20,8 +20,8 @@ use crate::store::{StoreError, secrets};
 const WRITE_BACK: Duration = Duration::from_millis(50);
 /// With less than this an endpoint has no fair chance, so it is not called.
 const LEAST_BUDGET: Duration = Duration::from_millis(100);
-/// With less than this until the deadline, it would have less than that once it is claimed.
-pub const LEAST_LEFT: Duration = Duration::from_millis(200);
+/// What has less than this until its deadline is not worth a claim.
+pub const LEAST_LEFT: Duration = LEAST_BUDGET.saturating_add(WRITE_BACK);
 
 /// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
 pub async fn carry(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {

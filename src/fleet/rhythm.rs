@@ -15,6 +15,8 @@ use crate::store::claim::Look;
 
 /// From this many invocations a claim on, as a moving average, it is busy.
 const BUSY: f64 = 3.0;
+/// And stays so down to this many: each time that it says something else leaves a dead row.
+const STILL_BUSY: f64 = 1.5;
 /// Pause between two claims of a busy worker.
 const GATHER: Duration = Duration::from_millis(1);
 /// The database believes for 250 ms that a worker is awake; it is told again in time, and not
@@ -91,7 +93,8 @@ impl Rhythm {
     /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
     /// `crowded`: notifications cost more than looking again.
     pub fn turn(&self, cramped: bool, crowded: bool, now: Instant) -> Turn {
-        let is_awake = (self.usual >= BUSY || crowded) && !cramped;
+        let enough = if self.said_awake.is_some() { STILL_BUSY } else { BUSY };
+        let is_awake = (self.usual >= enough || crowded) && !cramped;
         let says_awake = match self.said_awake {
             None => is_awake.then_some(true),
             Some(_) if !is_awake => Some(false),
@@ -183,6 +186,18 @@ mod tests {
         assert!(rhythm.is_relied_on() && rhythm.turn(false, false, now).is_awake);
         assert_eq!(rhythm.turn(false, false, now + SAY_AWAKE_EVERY).look.says_awake, None);
         assert_eq!(rhythm.turn(false, false, now + SAY_AWAKE_EVERY + MS).look.says_awake, Some(true));
+    }
+
+    #[test]
+    fn at_a_rate_in_between_it_stays_what_it_is() {
+        let now = Instant::now();
+        for (mut rhythm, says_awake) in [(busy(now), true), (rhythm(), false)] {
+            for _ in 0..100 {
+                let turn = rhythm.turn(false, false, now);
+                rhythm.found(&turn, some(2), now);
+                assert_eq!(rhythm.is_relied_on(), says_awake);
+            }
+        }
     }
 
     #[test]
