@@ -20,8 +20,9 @@ use crate::store::{StoreError, secrets};
 const WRITE_BACK: Duration = Duration::from_millis(50);
 /// With less than this an endpoint has no fair chance, so it is not called.
 const LEAST_BUDGET: Duration = Duration::from_millis(100);
-/// What has less than this until its deadline is not worth a claim.
-pub const LEAST_LEFT: Duration = LEAST_BUDGET.saturating_add(WRITE_BACK);
+/// What has less than this until its deadline is not worth a claim, which takes some of it. Where
+/// the fleet is behind, the oldest have just this: were it too little, each would be claimed in vain.
+pub const LEAST_LEFT: Duration = LEAST_BUDGET.saturating_add(WRITE_BACK).saturating_add(Duration::from_millis(30));
 
 /// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
 pub async fn carry(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
