@@ -90,8 +90,9 @@ async fn a_worker_whose_results_cannot_be_written_leaves_all_the_same_and_says_s
     let (stack, owner) = stage(5000).await;
     let mut worker = stack.worker(&[]).await;
     let _nobody_writes = called_but_not_written(&stack, &owner, 300).await;
-    assert!(!worker.drained().await.success());
-    assert!(worker.log().contains("left without writing back everything"), "{}", worker.log());
+    worker.signal("TERM").await;
+    worker.logged("left without writing back everything").await;
+    assert!(!worker.ended().await.success());
 }
 
 #[tokio::test]
