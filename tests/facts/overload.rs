@@ -12,10 +12,10 @@ use sqlx::PgPool;
 
 use crate::support::{abandon, answering, ask, enqueue, until};
 
-async fn stage(timeout_ms: u32) -> (Stack, PgPool) {
+async fn stage() -> (Stack, PgPool) {
     let stack = answering(Reply::json("{}")).await;
     stack.project("p").await;
-    stack.action("p", "pre_register", &stack.endpoint.url("/"), &format!("timeout_ms => {timeout_ms}")).await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let owner = stack.database.owner().await;
     (stack, owner)
 }
@@ -34,7 +34,7 @@ async fn is_due_in(owner: &PgPool, id: &str, milliseconds: i32) {
 
 #[tokio::test]
 async fn what_has_no_time_left_is_passed_by_except_by_far_looks() {
-    let (stack, owner) = stage(5000).await;
+    let (stack, owner) = stage().await;
     let url = Some(Hidden::from(stack.database.url("worker").as_str()));
     let database = Database::new(&config::Database { url, listen_url: None, max_connections: 2 }, "facts").unwrap();
     let states = [enqueue(&stack.core, "p", "pre_register", "{}").await, enqueue(&stack.core, "p", "pre_register", "{}").await];
@@ -70,7 +70,7 @@ async fn called_but_not_written(stack: &Stack, owner: &PgPool, count: i32) -> sq
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
-    let (stack, owner) = stage(5000).await;
+    let (stack, owner) = stage().await;
     let _first = stack.worker(&[]).await;
     let nobody_writes = called_but_not_written(&stack, &owner, 700).await;
 
@@ -87,7 +87,7 @@ async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_results_cannot_be_written_leaves_all_the_same_and_says_so() {
-    let (stack, owner) = stage(5000).await;
+    let (stack, owner) = stage().await;
     let mut worker = stack.worker(&[]).await;
     let _nobody_writes = called_but_not_written(&stack, &owner, 300).await;
     worker.signal("TERM").await;
@@ -97,7 +97,7 @@ async fn a_worker_whose_results_cannot_be_written_leaves_all_the_same_and_says_s
 
 #[tokio::test]
 async fn what_is_overdue_is_left_to_its_waiter_for_a_moment() {
-    let (stack, owner) = stage(5000).await;
+    let (stack, owner) = stage().await;
     let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
     is_due_in(&owner, state.id(), 0).await;
     let deadline: String = sqlx::query_scalar("select deadline_at::text from actions_private.queue").fetch_one(&owner).await.unwrap();
@@ -110,7 +110,7 @@ async fn what_is_overdue_is_left_to_its_waiter_for_a_moment() {
 
 #[tokio::test]
 async fn several_who_give_up_are_answered_in_the_order_in_which_they_ask() {
-    let (stack, _) = stage(5000).await;
+    let (stack, _) = stage().await;
     let mut ids = Vec::new();
     for _ in 0..6 {
         ids.push(enqueue(&stack.core, "p", "pre_register", "{}").await.id().to_owned());

@@ -56,6 +56,8 @@ impl Measured {
     }
 }
 
+/// More would only measure the generator's own memory.
+const MOST_IN_FLIGHT: u64 = 150_000;
 /// Longer than any invocation may take; a queue that forgets an event must not stop the run.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -131,9 +133,9 @@ async fn open<W: Way>(way: &Arc<W>, rate: u32, lasting: Duration) -> Measured {
         while sent < due {
             sent += 1;
             let (way, sender, in_flight) = (Arc::clone(way), sender.clone(), Arc::clone(&in_flight));
-            if in_flight.fetch_add(1, Ordering::Relaxed) > 150_000 {
+            if in_flight.fetch_add(1, Ordering::Relaxed) > MOST_IN_FLIGHT {
                 in_flight.fetch_sub(1, Ordering::Relaxed);
-                let _ = sender.send(Err("more than 150,000 in flight".to_owned()));
+                let _ = sender.send(Err(format!("more than {MOST_IN_FLIGHT} in flight")));
                 continue;
             }
             tokio::spawn(async move {
