@@ -23,29 +23,33 @@ pub async fn run(database: Database, mut leaving: mpsc::UnboundedReceiver<Leave>
             return;
         }
         let (ids, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|leave| (leave.id, leave.reply)).unzip();
-        match ask::abandon(&database, &ids).await {
-            Ok(states) if states.len() == ids.len() => {
+        match abandon(&database, &ids).await {
+            Ok(states) => {
                 for (state, reply) in states.into_iter().zip(replies) {
                     let _ = reply.send(Ok(state)); // a waiter that left has no use for it
                 }
             }
             // One that is not known refuses the statement, and must not cost the others.
-            Ok(_) | Err(StoreError::Refused { .. }) if ids.len() > 1 => {
+            Err(error) if error.blames_request() => {
                 for (id, reply) in ids.into_iter().zip(replies) {
-                    let _ = reply.send(one(&database, id).await);
+                    let state = abandon(&database, &[id]).await.and_then(|states| states.into_iter().next().ok_or_else(too_few));
+                    let _ = reply.send(state);
                 }
             }
-            result => {
-                let why = result.err().map_or_else(|| "abandon answered with no row".to_owned(), |error| error.to_string());
+            Err(error) => {
                 for reply in replies {
-                    let _ = reply.send(Err(StoreError::Unreachable(why.clone())));
+                    let _ = reply.send(Err(StoreError::Unreachable(error.to_string())));
                 }
             }
         }
     }
 }
 
-async fn one(database: &Database, id: String) -> Result<State, StoreError> {
-    let missing = || StoreError::Unreachable("abandon answered with no row".to_owned());
-    ask::abandon(database, &[id]).await?.pop().ok_or_else(missing)
+async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
+    let states = ask::abandon(database, ids).await?;
+    if states.len() == ids.len() { Ok(states) } else { Err(too_few()) }
+}
+
+fn too_few() -> StoreError {
+    StoreError::Unreachable("abandon answered with too few rows".to_owned())
 }

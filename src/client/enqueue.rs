@@ -1,7 +1,6 @@
 //! Gathers concurrent events: one statement in flight, the next takes all that came meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,8 +12,6 @@ use crate::store::{Database, StoreError};
 
 /// The most events of one statement.
 const BATCH: usize = 128;
-/// A statement that takes longer meets a database that is away.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An event to report, and who wants to know.
 pub struct Ask {
@@ -41,7 +38,7 @@ pub async fn run(database: Database, channel: String, mut asked: mpsc::Unbounded
                 }
             }
             // One wrong request refuses the statement, and must not cost the others.
-            Err(StoreError::Refused { .. }) if requests.len() > 1 => {
+            Err(error) if error.blames_request() && requests.len() > 1 => {
                 for (request, reply) in requests.into_iter().zip(replies) {
                     let state = enqueue(&database, &[request], &channel).await;
                     answer(&waiting, reply, state.and_then(|states| states.into_iter().next().ok_or_else(no_row)));
@@ -64,10 +61,8 @@ pub async fn run(database: Database, channel: String, mut asked: mpsc::Unbounded
 
 async fn enqueue(database: &Database, requests: &[Request], channel: &str) -> Result<Vec<State>, StoreError> {
     // Never sent twice: an answer that got lost may have been a success.
-    match tokio::time::timeout(PATIENCE, ask::enqueue_many(database, requests, channel)).await {
-        Ok(result) => result.and_then(|states| if states.len() == requests.len() { Ok(states) } else { Err(no_row()) }),
-        Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
-    }
+    let states = ask::enqueue_many(database, requests, channel).await?;
+    if states.len() == requests.len() { Ok(states) } else { Err(no_row()) }
 }
 
 fn no_row() -> StoreError {

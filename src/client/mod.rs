@@ -155,7 +155,7 @@ impl Client {
     ///
     /// `event` serialises as a JSON object with any of `user`, `session`, `token`, `request`,
     /// `metadata`. Waits at most the action's timeout, the fleet's allowance and two seconds
-    /// more while the database is away. Dropping the future stops waiting; the event is
+    /// more while the database is away; five to report the event in the first place. Dropping the future stops waiting; the event is
     /// still delivered.
     pub async fn invoke(&self, project: &str, trigger: Trigger, event: &impl Serialize) -> Result<Answer, ClientError> {
         let event = serde_json::value::to_raw_value(event).map_err(ClientError::Event)?;
@@ -184,7 +184,7 @@ impl Client {
             let (reply, ended) = oneshot::channel();
             self.leaving.send(abandon::Leave { id: id.to_owned(), reply }).map_err(|_| gone())?;
             match tokio::time::timeout_at(last, ended).await {
-                Ok(Ok(Err(error))) if error.is_unreachable() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
+                Ok(Ok(Err(error))) if !error.blames_request() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
                 Ok(result) => return result.map_err(|_| gone())?,
                 Err(_) => return Err(StoreError::Unreachable("no final outcome in time".to_owned())),
             }

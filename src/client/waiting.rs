@@ -141,7 +141,7 @@ async fn read(database: &Database, waiting: &Waiting, ids: Vec<String>) {
                 }
             }
         }
-        Err(error) if error.is_unreachable() => {
+        Err(error) if !error.blames_request() => {
             tracing::warn!(%error, "could not read results; trying again");
             tokio::time::sleep(PAUSE).await;
             waiting.held().to_read.extend(ids);

@@ -52,6 +52,11 @@ fn end(status: Status, why: impl Into<String>) -> End {
     End { status, why: why.into() }
 }
 
+fn nothing_left(claim: &Claim, started: Instant) -> End {
+    let waited_ms = claim.queue_ms + started.elapsed().as_secs_f64() * 1000.0;
+    end(Status::Expired, format!("waited {waited_ms:.0} ms for the fleet, so nothing was left to call the endpoint"))
+}
+
 async fn attempt(
     worker: &Arc<Worker>,
     claim: &Claim,
@@ -63,12 +68,14 @@ async fn attempt(
     if let Some(reason) = &claim.killed_reason {
         return Err(end(Status::Killed, format!("the action was killed: {reason}")));
     }
-    let (secrets, signing) = derive(worker, claim).await?;
+    let last_moment = started + claim.remaining().saturating_sub(WRITE_BACK);
+    let (secrets, signing) =
+        tokio::time::timeout_at(last_moment, derive(worker, claim)).await.unwrap_or_else(|_| Err(nothing_left(claim, started)))?;
     let secrets: Vec<&Secret> = secrets.iter().collect();
     // PostgreSQL's clock, carried on by the monotonic one.
     let now_unix = || (claim.claimed_unix + started.elapsed().as_secs_f64()) as i64;
 
-    let budget = Budget::new(claim, action, started)?;
+    let budget = Budget::new(claim, action, started, last_moment)?;
     let called = Instant::now();
     let answer = async {
         let target = worker.egress.clear(&action.endpoint_url, budget.deadline, &mut call.phases).await?;
@@ -110,15 +117,11 @@ struct Budget {
 }
 
 impl Budget {
-    fn new(claim: &Claim, action: &Action, started: Instant) -> Result<Self, End> {
+    fn new(claim: &Claim, action: &Action, started: Instant, last_moment: Instant) -> Result<Self, End> {
         let now = Instant::now();
-        let last_moment = started + claim.remaining().saturating_sub(WRITE_BACK);
         let left = last_moment.saturating_duration_since(now);
         if left < LEAST_BUDGET.min(action.timeout) {
-            return Err(end(
-                Status::Expired,
-                format!("waited {:.0} ms for the fleet, so nothing was left to call the endpoint", claim.queue_ms),
-            ));
+            return Err(nothing_left(claim, started));
         }
         Ok(Self { deadline: now + left.min(action.timeout), is_cut_short: left < action.timeout })
     }
@@ -148,8 +151,7 @@ async fn derive(worker: &Worker, claim: &Claim) -> Result<(Vec<Secret>, usize), 
         // The first to need it records it; another worker may be faster, so it is read again.
         let key_id = worker.keys.newest_id();
         if let Some(secret) = worker.keys.derive(key_id, &claim.action_id, versions.current) {
-            let fingerprint = (claim.action_id.clone(), versions.current, secret.fingerprint());
-            secrets::record(&worker.database, key_id, &[fingerprint]).await.map_err(expired)?;
+            secrets::record(&worker.database, key_id, &claim.action_id, versions.current, &secret.fingerprint()).await.map_err(expired)?;
         }
         versions = secrets::versions(&worker.database, &claim.action_id).await.map_err(expired)?;
     }

@@ -20,14 +20,13 @@ pub struct Catalog {
 impl Catalog {
     /// Reads what these claims need and is not here yet.
     pub async fn prepare(&self, database: &Database, claims: &[Claim]) -> Result<(), StoreError> {
+        // Before looking what is lacking: what these claims need stays until they have taken it.
+        self.make_room();
         let lacks_action = |claim: &&Claim| self.action(claim).is_none();
         let actions: HashSet<(String, i32)> = claims.iter().filter(lacks_action).map(|c| (c.action_id.clone(), c.action_version)).collect();
         if !actions.is_empty() {
             let found = catalog::action_versions(database, &actions.into_iter().collect::<Vec<_>>()).await?;
             let mut held = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > MOST {
-                held.clear();
-            }
             held.extend(found.into_iter().map(|action| ((action.id.clone(), action.version), Arc::new(action))));
         }
         let lacks_project = |claim: &&Claim| self.project(claim).is_none();
@@ -35,12 +34,20 @@ impl Catalog {
         if !projects.is_empty() {
             let found = catalog::projects(database, &projects.into_iter().collect::<Vec<_>>()).await?;
             let mut held = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > MOST {
-                held.clear();
-            }
             held.extend(found.into_iter().map(|(id, project)| (id, Arc::new(project))));
         }
         Ok(())
+    }
+
+    fn make_room(&self) {
+        let mut actions = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        if actions.len() > MOST {
+            actions.clear();
+        }
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        if projects.len() > MOST {
+            projects.clear();
+        }
     }
 
     pub fn action(&self, claim: &Claim) -> Option<Arc<Action>> {

@@ -31,11 +31,9 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     loop {
         tokio::select! {
+            biased;
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
             () = endings.are_few() => {}
-            _ = stopped.changed() => {}
-        }
-        if *stopped.borrow() {
-            break;
         }
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
@@ -63,7 +61,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
         loop {
             tokio::select! {
                 biased;
-                _ = stopped.changed() => break,
+                _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
                 () = tokio::time::sleep_until(until) => break,
                 () = calls.mine.notified(), if rest.is_light => break,
                 () = calls.anothers.notified(), if rest.is_light => until = until.min(Instant::now() + SECOND_LOOK),
@@ -99,7 +97,7 @@ async fn start_calls(
     worker.metrics.claim_batch_size.observe(claims.len() as f64);
     while let Err(error) = catalog.prepare(&worker.database, &claims).await {
         tracing::warn!(%error, "cannot read the configuration of actions");
-        if !error.is_unreachable() || claims.iter().all(|claim| started.elapsed() > claim.remaining()) {
+        if error.blames_request() || claims.iter().all(|claim| started.elapsed() > claim.remaining()) {
             return; // the janitor ends them as expired
         }
         tokio::time::sleep(PAUSE).await;

@@ -145,16 +145,12 @@ async fn record_secrets(worker: &Worker) {
 
 async fn try_record_secrets(worker: &Worker) -> Result<(), StoreError> {
     let key_id = worker.keys.newest_id();
-    let unrecorded = secrets::unrecorded(&worker.database).await?;
-    let fingerprint = |(id, version): (String, i32)| {
-        let secret = worker.keys.derive(key_id, &id, version)?;
-        Some((id, version, secret.fingerprint()))
-    };
-    let fingerprints: Vec<_> = unrecorded.into_iter().filter_map(fingerprint).collect();
-    if fingerprints.is_empty() {
-        return Ok(());
+    for (id, version) in secrets::unrecorded(&worker.database).await? {
+        if let Some(secret) = worker.keys.derive(key_id, &id, version) {
+            secrets::record(&worker.database, key_id, &id, version, &secret.fingerprint()).await?;
+        }
     }
-    secrets::record(&worker.database, key_id, &fingerprints).await
+    Ok(())
 }
 
 async fn beat(worker: Arc<Worker>) {

@@ -32,6 +32,9 @@ const FEW: usize = 4;
 const BACKLOG: usize = 2 * BATCH;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// As long as somebody may still wait for a result, a server that refuses everything is asked
+/// again: it may have failed over and be read only for a moment.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A call that is over, and who waits for it.
 pub struct Finished {
@@ -107,7 +110,7 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
         let at_once: Vec<Reply> =
             if batch.len() <= FEW && crowd.is_quiet() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
-        let written = write_until_done(&worker.database, endings, &at_once).await;
+        let written = write_until_done(&worker.database, endings, &at_once, Instant::now() + PATIENCE).await;
         backlog.count.fetch_sub(batch.len(), Ordering::Relaxed);
         backlog.shrank.notify_one();
         for finished in batch {
@@ -163,7 +166,7 @@ struct Written {
     replaced: HashSet<String>,
 }
 
-async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies: &[Reply]) -> Written {
+async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies: &[Reply], patient_until: Instant) -> Written {
     let mut written = Written::default();
     let mut pause = FIRST_PAUSE;
     let mut tried_before = false;
@@ -173,12 +176,16 @@ async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies
         if tried_before {
             // The lost answer may have been a success.
             let ids: Vec<&str> = endings.iter().map(|ending| ending.id.as_str()).collect();
-            if let Ok(landed) = landed(database, &ids).await {
-                endings.retain(|ending| !landed.contains(&ending.id));
-                written.unclear.extend(landed);
-                if endings.is_empty() {
-                    break;
-                }
+            let Ok(landed) = landed(database, &ids).await else {
+                // Without knowing that, a result of ours would look like another's, and nobody be told.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            };
+            endings.retain(|ending| !landed.contains(&ending.id));
+            written.unclear.extend(landed);
+            if endings.is_empty() {
+                break;
             }
         }
         match complete(database, &endings, std::mem::take(&mut with_it)).await {
@@ -187,7 +194,7 @@ async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies
                 written.ours.extend(ours);
                 break;
             }
-            Err(error @ (StoreError::Unreachable(_) | StoreError::Schema(_))) => {
+            Err(error) if !matches!(error, StoreError::Refused { .. }) || !error.blames_request() && Instant::now() < patient_until => {
                 tracing::warn!(%error, waiting = endings.len(), "cannot write results back; trying again");
                 tried_before = true;
                 tokio::time::sleep(pause).await;
@@ -201,7 +208,7 @@ async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies
                 // One row that the database refuses must not cost the others.
                 tracing::warn!(%error, "the database refused a batch of results; writing them one by one");
                 for ending in std::mem::take(&mut endings) {
-                    let one = Box::pin(write_until_done(database, vec![ending], &[])).await;
+                    let one = Box::pin(write_until_done(database, vec![ending], &[], patient_until)).await;
                     written.ours.extend(one.ours);
                     written.unclear.extend(one.unclear);
                     written.replaced.extend(one.replaced);

@@ -1,8 +1,10 @@
 //! What auth-core asks: the SQL interface, as any client would call it.
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 
 use super::{Database, StoreError};
 use crate::domain::Outcome;
@@ -30,6 +32,11 @@ from actions.results($1)";
 pub const ABANDON: &str = "-- abandon: stop waiting, and learn the final outcomes
 select invocation_id, event_id, action_id, status, outcome::text as outcome, wait_ms
 from actions.abandon_many($1)";
+
+/// An answer to an enqueue that takes longer comes from a server that is away.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A question can be asked again, and who asks it has a person waiting: so it is, soon.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The row with which every function of the interface answers.
 #[derive(Debug, Clone)]
@@ -63,7 +70,7 @@ pub struct Request {
 pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
     if let [Request { project_id, trigger, event }] = requests {
         let rows = database
-            .run(async |connection| {
+            .run_within(PATIENCE, async |connection| {
                 sqlx::query(ENQUEUE).bind(project_id).bind(trigger).bind(event.get()).bind(reply_to).fetch_all(connection).await
             })
             .await?;
@@ -73,7 +80,7 @@ pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &
     let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
     let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
     let rows = database
-        .run(async |connection| {
+        .run_within(PATIENCE, async |connection| {
             sqlx::query(ENQUEUE_MANY).bind(projects).bind(triggers).bind(events).bind(reply_to).fetch_all(connection).await
         })
         .await?;
@@ -82,13 +89,15 @@ pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &
 
 /// What became of these; an unknown one is an error.
 pub async fn results(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(RESULTS).bind(ids).fetch_all(connection).await).await?;
+    let asking = async |connection: &mut PgConnection| sqlx::query(RESULTS).bind(ids).fetch_all(connection).await;
+    let rows = database.run_within(SHORT_PATIENCE, asking).await?;
     states(&rows)
 }
 
 /// Stops waiting and returns the final states, in the order of the ids.
 pub async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(ABANDON).bind(ids).fetch_all(connection).await).await?;
+    let ending = async |connection: &mut PgConnection| sqlx::query(ABANDON).bind(ids).fetch_all(connection).await;
+    let rows = database.run_within(SHORT_PATIENCE, ending).await?;
     states(&rows)
 }
 

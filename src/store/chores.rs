@@ -56,11 +56,12 @@ pub async fn do_due(database: &Database, epoch: i64) -> Result<Done, StoreError>
 pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, StoreError> {
     let mut ended = 0;
     loop {
-        let ids: Vec<String> = database.run(async |connection| sqlx::query_scalar(LEFT_BEHIND).fetch_all(connection).await).await?;
+        let ids: Vec<String> = database.run_long(async |connection| sqlx::query_scalar(LEFT_BEHIND).fetch_all(connection).await).await?;
         if ids.is_empty() {
             return Ok(ended);
         }
-        let rows = database.run(async |connection| sqlx::query(END_LEFT_BEHIND).bind(epoch).bind(&ids).fetch_all(connection).await).await?;
+        let rows =
+            database.run_long(async |connection| sqlx::query(END_LEFT_BEHIND).bind(epoch).bind(&ids).fetch_all(connection).await).await?;
         if rows.is_empty() {
             return Ok(ended); // another leads, or their results got there first
         }
@@ -71,16 +72,16 @@ pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, S
 
 /// Makes partitions ahead; returns how many.
 pub async fn make_partitions(database: &Database) -> Result<i32, StoreError> {
-    database.run(async |connection| sqlx::query_scalar(MAKE_PARTITIONS).fetch_one(connection).await).await
+    database.run_long(async |connection| sqlx::query_scalar(MAKE_PARTITIONS).fetch_one(connection).await).await
 }
 
 /// Adds up ten minutes of invocations; false where there is nothing to add up yet.
 pub async fn count_next(database: &Database) -> Result<bool, StoreError> {
-    database.run(async |connection| sqlx::query_scalar(COUNT_NEXT).fetch_one(connection).await).await
+    database.run_long(async |connection| sqlx::query_scalar(COUNT_NEXT).fetch_one(connection).await).await
 }
 
 /// Drops days past the retention that were added up; returns how many.
 pub async fn drop_partitions(database: &Database, epoch: i64, retention_days: u32) -> Result<i32, StoreError> {
     let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
-    database.run(async |connection| sqlx::query_scalar(DROP_PARTITIONS).bind(epoch).bind(keep).fetch_one(connection).await).await
+    database.run_long(async |connection| sqlx::query_scalar(DROP_PARTITIONS).bind(epoch).bind(keep).fetch_one(connection).await).await
 }

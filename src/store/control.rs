@@ -70,11 +70,11 @@ limit 50000";
 type Rows<'a> = QueryScalar<'a, Postgres, String, PgArguments>;
 
 async fn one(database: &Database, query: Rows<'_>) -> Result<String, StoreError> {
-    database.run(async |connection| query.fetch_one(connection).await).await
+    database.run_long(async |connection| query.fetch_one(connection).await).await
 }
 
 async fn many(database: &Database, query: Rows<'_>) -> Result<Vec<String>, StoreError> {
-    database.run(async |connection| query.fetch_all(connection).await).await
+    database.run_long(async |connection| query.fetch_all(connection).await).await
 }
 
 /// What a new action is made of.

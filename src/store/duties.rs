@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, Row};
 use time::OffsetDateTime;
 
-use super::notify::{Reply, notify, notify_on};
+use super::notify::{NOTIFY_WITH_COMMIT, Reply, notify, notify_on};
 use super::{Database, StoreError};
 use crate::config::Config;
 
@@ -161,7 +161,7 @@ pub struct Counts {
 /// enabled again is left out; what is killed by now is not.
 pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Second>, StoreError> {
     let ago_ms = ago.as_secs_f64() * 1000.0;
-    let rows = database.run(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;
+    let rows = database.run_long(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;
     let count = |row: &PgRow, name: &str| row.try_get::<i64, _>(name).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     rows.iter()
         .map(|row| {
@@ -209,7 +209,7 @@ pub struct Figures {
 
 /// Reads the exact figures of these actions.
 pub async fn figures(database: &Database, actions: &[String]) -> Result<Vec<Figures>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(SWITCHES).bind(actions).fetch_all(connection).await).await?;
+    let rows = database.run_long(async |connection| sqlx::query(SWITCHES).bind(actions).fetch_all(connection).await).await?;
     rows.iter()
         .map(|row| {
             Ok(Figures {
@@ -269,7 +269,7 @@ pub async fn kill(
                 .await?;
             if killed {
                 let ended = sqlx::query(END_OVERDUE).bind(epoch).bind(milliseconds(look_back)).fetch_all(&mut *transaction).await?;
-                notify_on(&mut transaction, &replies(&ended)?).await?;
+                notify_on(&mut transaction, NOTIFY_WITH_COMMIT, &replies(&ended)?).await?;
             }
             transaction.commit().await?;
             Ok(killed)

@@ -33,7 +33,7 @@ pub enum StoreError {
     /// No connection, or it broke: try again.
     #[error("the database is not reachable: {0}")]
     Unreachable(String),
-    /// The database understood and refused: trying again changes nothing.
+    /// The database understood and refused.
     #[error("{message}{}{}", suffix("; ", detail), suffix("; hint: ", hint))]
     Refused {
         /// SQLSTATE.
@@ -58,6 +58,13 @@ impl StoreError {
     /// Whether the connection, not the request, was at fault.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable(_))
+    }
+
+    /// Whether what was sent is at fault, so that sending it again changes nothing. All else is
+    /// the state of the server: away, read only after a failover, a lock or a deadlock in the way.
+    pub fn blames_request(&self) -> bool {
+        // 22 data, 23 constraints, 54 sizes.
+        matches!(self, Self::Refused { code, .. } if ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
     }
 }
 
@@ -97,6 +104,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_worker", complete::LANDED),
     ("actions_worker", notify::NOTIFY),
     ("actions_janitor", notify::NOTIFY),
+    ("actions_janitor", notify::NOTIFY_WITH_COMMIT),
     ("actions_worker", processes::BEAT),
     ("actions_worker", processes::LEAVE),
     ("actions_janitor", processes::BEAT),

@@ -11,6 +11,11 @@ pub const NOTIFY: &str = "-- notify: one notification a packed payload
 select set_config('synchronous_commit', 'off', true), pg_notify(n.channel, n.payload)
 from unnest($1::text[], $2::text[]) as n (channel, payload)";
 
+/// The same within a transaction that must be on the disk before anybody hears of it.
+pub const NOTIFY_WITH_COMMIT: &str = "-- notify with commit: one notification a packed payload
+select pg_notify(n.channel, n.payload)
+from unnest($1::text[], $2::text[]) as n (channel, payload)";
+
 /// PostgreSQL accepts payloads below 8,000 bytes.
 const MAX_PAYLOAD_BYTES: usize = 7_999;
 
@@ -55,12 +60,12 @@ pub async fn notify(database: &Database, replies: &[Reply]) -> Result<(), StoreE
     if replies.is_empty() {
         return Ok(());
     }
-    database.run(async |connection| notify_on(connection, replies).await).await
+    database.run(async |connection| notify_on(connection, NOTIFY, replies).await).await
 }
 
-pub(super) async fn notify_on(connection: &mut PgConnection, replies: &[Reply]) -> Result<(), sqlx::Error> {
+pub(super) async fn notify_on(connection: &mut PgConnection, statement: &'static str, replies: &[Reply]) -> Result<(), sqlx::Error> {
     let (channels, payloads) = pack(replies);
-    sqlx::query(NOTIFY).bind(channels).bind(payloads).execute(connection).await.map(|_| ())
+    sqlx::query(statement).bind(channels).bind(payloads).execute(connection).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ use crate::config::{self, ConfigError, Hidden};
 
 /// How long a statement may wait for a free connection, or for a new one to open.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer may take. A server that vanished without a word never answers, and nothing
+/// else would notice: the connection is closed then, and a new one may find its successor.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The same for statements that read, add up or drop a whole day.
+const LONG_ANSWER: Duration = Duration::from_secs(300);
 
 /// Access to one PostgreSQL database.
 #[derive(Clone)]
@@ -83,15 +88,41 @@ impl Database {
         Ok(Self { pool, listen })
     }
 
-    /// Runs one operation on a connection of its own.
+    /// Runs one operation on a connection of its own. An answer that does not come in 10 s is an
+    /// error, and the operation may have been done.
     pub(super) async fn run<T>(&self, operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        self.run_within(ANSWER, operation).await
+    }
+
+    /// Runs one operation that may take minutes.
+    pub(super) async fn run_long<T>(
+        &self,
+        operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        self.run_within(LONG_ANSWER, operation).await
+    }
+
+    /// Runs one operation whose answer shall not take longer than `limit`, the wait for a
+    /// connection not counted.
+    pub(super) async fn run_within<T>(
+        &self,
+        limit: Duration,
+        operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
         let mut slot = self.pool.get().await.map_err(|error| match error {
             managed::PoolError::Backend(error) => StoreError::from(error),
             other => StoreError::Unreachable(other.to_string()),
         })?;
         slot.is_clean = false;
-        let result = operation(&mut slot.connection).await.map_err(StoreError::from);
+        let result = match tokio::time::timeout(limit, operation(&mut slot.connection)).await {
+            Ok(result) => result.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs()))),
+        };
         slot.is_clean = !matches!(&result, Err(StoreError::Unreachable(_)));
+        if !slot.is_clean {
+            // What broke this one broke the idle ones, too; nobody shall find that out one by one.
+            self.pool.retain(|_, _| false);
+        }
         result
     }
 

@@ -14,12 +14,11 @@ limit 1000";
 
 /// The first holder of root keys decides which key it is; a later one finds it decided. A
 /// previous version that was never recorded was made under the same key.
-pub const RECORD: &str = "-- record secrets: key ids and fingerprints, where they are still missing
+pub const RECORD: &str = "-- record secret: its key id and fingerprint, if they are still missing
 update actions_private.actions as a
-set secret_key_id = $1, secret_sha256 = g.sha256,
+set secret_key_id = $1, secret_sha256 = $4,
   previous_secret_key_id = case when a.previous_secret_version is not null then coalesce(a.previous_secret_key_id, $1) end
-from unnest($2::text[], $3::integer[], $4::text[]) as g (id, version, sha256)
-where a.id = g.id and a.secret_version = g.version and a.secret_key_id is null";
+where a.id = $2 and a.secret_version = $3 and a.secret_key_id is null";
 
 /// A late report of an earlier secret says nothing about the current one. Whoever is changing
 /// the action is not waited for: the next minute's report comes.
@@ -40,13 +39,11 @@ pub async fn unrecorded(database: &Database) -> Result<Vec<(String, i32)>, Store
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
 }
 
-/// Records fingerprints made under root key `key_id`: action id, version, SHA-256 in hex.
-pub async fn record(database: &Database, key_id: &str, fingerprints: &[(String, i32, String)]) -> Result<(), StoreError> {
-    let ids: Vec<&str> = fingerprints.iter().map(|(id, _, _)| id.as_str()).collect();
-    let versions: Vec<i32> = fingerprints.iter().map(|(_, version, _)| *version).collect();
-    let hashes: Vec<&str> = fingerprints.iter().map(|(_, _, sha256)| sha256.as_str()).collect();
+/// Records a fingerprint, SHA-256 in hex, made under root key `key_id`. One by one: who changes a
+/// project locks its actions in another order.
+pub async fn record(database: &Database, key_id: &str, action_id: &str, version: i32, sha256: &str) -> Result<(), StoreError> {
     database
-        .run(async |connection| sqlx::query(RECORD).bind(key_id).bind(ids).bind(versions).bind(hashes).execute(connection).await)
+        .run(async |connection| sqlx::query(RECORD).bind(key_id).bind(action_id).bind(version).bind(sha256).execute(connection).await)
         .await
         .map(|_| ())
 }

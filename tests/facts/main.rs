@@ -18,6 +18,7 @@ mod keep_alive;
 mod kill_switch;
 mod mail;
 mod names;
+mod outages;
 mod overload;
 mod programs;
 mod races;

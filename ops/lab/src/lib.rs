@@ -7,6 +7,7 @@
 pub mod certificate;
 pub mod database;
 pub mod endpoint;
+pub mod line;
 pub mod mail_server;
 pub mod name_server;
 pub mod process;

@@ -1,0 +1,72 @@
+//! What the database's bad moments cost: time, and no verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use authio_actions::client::{Client, Options};
+use authio_actions::domain::{Status, Trigger};
+use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::line::Line;
+use authio_actions_lab::stack::Stack;
+use serde_json::json;
+use sqlx::Executor;
+use tokio::sync::Semaphore;
+
+use crate::support::{answering, enqueue, programs, result, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
+    let stack = answering(Reply::json(r#"{"decision":"deny","deny_code":"fraud"}"#)).await;
+    let mut worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let owner = stack.database.owner().await;
+    // Read only after a failover, a deadlock, a lock that is held, a disk that fails.
+    for code in ["25006", "40P01", "55P03", "58030"] {
+        let refuse = format!("begin raise exception 'not now: {code}' using errcode = '{code}'; end");
+        owner.execute(format!("create function refuse() returns trigger language plpgsql as $$ {refuse} $$").as_str()).await.unwrap();
+        owner
+            .execute("create trigger refuse before insert on actions_private.invocations for each row execute function refuse()")
+            .await
+            .unwrap();
+        let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
+        worker.logged(&format!("not now: {code}")).await;
+        owner.execute("drop function refuse cascade").await.unwrap();
+        until(&stack.ops, "none is undecided", "select count(*) = 0 from actions.recent_invocations where finished_at is null").await;
+        let outcome = result(&stack.core, state.id()).await.outcome.unwrap();
+        assert_eq!((&outcome["decision"], &outcome["code"]), (&json!("deny"), &json!("fraud")), "{code}: {outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_database_falls_silent_waiters_get_their_outcome_and_the_fleet_finds_its_successor() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let stack = Stack::start(&programs(), move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            held.acquire().await.unwrap().forget();
+            Reply::json("{}")
+        }
+    })
+    .await;
+    let line = Line::to(&stack.database.url("core")).await;
+    let mut worker = stack.worker(&[("ACTIONS_DATABASE__URL", &line.url(&stack.database.url("worker")))]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 1000, fail_mode => 'closed'").await;
+    let client = Client::connect(&Options::new(&line.url(&stack.database.url("core")))).await.unwrap();
+    let waiter = tokio::spawn({
+        let client = client.clone();
+        async move { client.invoke("p", Trigger::PreRegister, &json!({})).await }
+    });
+    stack.endpoint.received(1).await;
+    line.die();
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    let answer = waiter.await.unwrap().expect("its final outcome, over another connection");
+    assert_eq!(answer.outcome.status, Status::Expired);
+    let served = async {
+        while !matches!(client.invoke("p", Trigger::PreRegister, &json!({})).await, Ok(answer) if answer.outcome.status == Status::Ok) {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), served).await.expect("the fleet serves again");
+    assert!(worker.drained().await.success());
+}
