@@ -161,25 +161,53 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
 async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), CallError> {
     let mut untried = in_turns(addresses).into_iter().take(MAX_ATTEMPTS);
     let mut attempts = JoinSet::new();
-    let mut why = "the name has no address".to_owned();
+    let mut failures = Failures::default();
     loop {
         if let Some(address) = untried.next() {
-            attempts.spawn(async move { TcpStream::connect(address).await.map(|stream| (stream, address)) });
+            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
         }
         tokio::select! {
             attempt = attempts.join_next() => match attempt {
-                Some(Ok(Ok((stream, address)))) => {
+                Some(Ok((address, Ok(stream)))) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "TCP_NODELAY");
                     }
                     return Ok((stream, address));
                 }
-                Some(Ok(Err(error))) if is_ours(&error) => return Err(CallError::Ours(format!("this worker cannot open a socket: {error}"))),
-                Some(Ok(Err(error))) => why = explain_io(&error),
-                Some(Err(error)) => why = error.to_string(),
-                None => return Err(CallError::Network { phase: Phase::Connect, why }),
+                Some(Ok((address, Err(error)))) => failures.add(address, &error),
+                Some(Err(error)) => failures.ours = Some(error.to_string()),
+                None => return Err(failures.blame()),
             },
             () = tokio::time::sleep(ATTEMPT_DELAY), if untried.len() > 0 => {}
+        }
+    }
+}
+
+/// Why no address let us in, the last reason of each kind.
+#[derive(Default)]
+pub(super) struct Failures {
+    ours: Option<String>,
+    endpoint: Option<String>,
+    /// Says nothing of an endpoint that has IPv4 as well.
+    no_ipv6: Option<String>,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, address: SocketAddr, error: &std::io::Error) {
+        let (kind, why) = match error.kind() {
+            std::io::ErrorKind::AddrNotAvailable if address.is_ipv6() => (&mut self.no_ipv6, "this worker has no IPv6 address".to_owned()),
+            _ if is_ours(error) => (&mut self.ours, error.to_string()),
+            _ => (&mut self.endpoint, explain_io(error)),
+        };
+        *kind = Some(why);
+    }
+
+    /// The endpoint's fault only where nothing of ours was in the way.
+    pub(super) fn blame(self) -> CallError {
+        match (self.ours, self.endpoint, self.no_ipv6) {
+            (None, Some(why), _) => CallError::Network { phase: Phase::Connect, why },
+            (Some(why), ..) | (None, None, Some(why)) => CallError::Ours(format!("this worker cannot open a socket: {why}")),
+            (None, None, None) => CallError::Network { phase: Phase::Connect, why: "the name has no address".to_owned() },
         }
     }
 }

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use url::Url;
 
-use super::{Endpoint, Refusal, Rules, forbidden};
+use super::connection::Failures;
+use super::{CallError, Endpoint, Refusal, Rules, forbidden};
 use crate::config::Config;
 
 const IANA_IPV4: &str = include_str!("../../tests/data/iana-ipv4-special-registry-1.csv");
@@ -199,6 +200,28 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
     let global = any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits >> 3 | 1 << 125)));
     let isatap = (any::<u32>(), 0..2_usize).prop_map(|(inner, form)| IpAddr::V6(isatap(Ipv4Addr::from_bits(inner))[form]));
     prop_oneof![near, global, isatap, any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))]
+}
+
+/// What is made of failures to connect, in this order: an address, and the error's number.
+fn blamed(attempts: &[(&str, i32)]) -> CallError {
+    let mut failures = Failures::default();
+    for (address, errno) in attempts {
+        failures.add(address.parse().unwrap(), &std::io::Error::from_raw_os_error(*errno));
+    }
+    failures.blame()
+}
+
+#[test]
+fn an_endpoint_is_blamed_for_refusing_also_where_this_machine_has_no_ipv6_and_never_for_what_we_lack() {
+    const REFUSED: i32 = 111;
+    const NO_ADDRESS: i32 = 99;
+    const NO_FILES: i32 = 24;
+    let (v4, v6) = ("192.0.2.1:443", "[2001:db8::1]:443");
+    assert!(matches!(blamed(&[(v4, REFUSED), (v6, NO_ADDRESS)]), CallError::Network { .. }));
+    assert!(matches!(blamed(&[(v6, NO_ADDRESS), (v4, REFUSED)]), CallError::Network { .. }));
+    assert!(matches!(blamed(&[(v6, NO_ADDRESS)]), CallError::Ours(_)), "no IPv6 at all is ours");
+    assert!(matches!(blamed(&[(v4, NO_ADDRESS), (v6, REFUSED)]), CallError::Ours(_)), "no port was left");
+    assert!(matches!(blamed(&[(v4, REFUSED), (v6, NO_FILES)]), CallError::Ours(_)));
 }
 
 proptest! {
