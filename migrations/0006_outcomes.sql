@@ -28,6 +28,19 @@ $$;
 comment on function actions_private.refuse(text, text, text) is
   'Raises SQLSTATE 22023. Example: select actions_private.refuse(''timeout_ms is 7'', ''Accepted is 100 to 5000.'', ''Choose a timeout in that range.'');';
 
+create function actions_private.refuse_unstorable(name text, document json) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform document::jsonb;
+exception when untranslatable_character or invalid_text_representation then
+  perform actions_private.refuse(name || ' holds \u0000 or half of a surrogate pair',
+    'Accepted is JSON whose strings PostgreSQL can store as text.', 'Leave the character out.');
+end
+$$;
+comment on function actions_private.refuse_unstorable(text, json) is
+  'Raises if a string of a JSON value cannot be a text. Example: select actions_private.refuse_unstorable(''changes'', ''{}'');';
+
 create function actions_private.can_deny(trigger text) returns boolean
 language sql immutable parallel safe
 return trigger in ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'pre_register');

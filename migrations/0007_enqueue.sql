@@ -294,12 +294,18 @@ begin
       format('element %s of requests is a JSON %s', wrong.n, wrong.kind),
       'Accepted is an object {"project_id", "trigger", "event", "event_id"?}.', 'Nothing of the array was enqueued.');
   end if;
+  -- An event may hold what no text can; a name may not.
+  perform actions_private.refuse_unstorable('a name in requests', replace(name::text, mask, '\u')::json)
+  from json_to_recordset(requests) as r (project_id json, trigger json, event_id json), unnest(array[r.project_id, r.trigger, r.event_id]) as name
+  where strpos(name::text, mask) > 0;
   return query
   select e.*
   from (
-    select array_agg(r.project_id order by n) as project_ids, array_agg(r.trigger order by n) as triggers,
-      array_agg(replace(r.event::text, mask, '\u')::json order by n) as events, array_agg(r.event_id order by n) as event_ids
-    from rows from (json_to_recordset(requests) as (project_id text, trigger text, event json, event_id text))
+    select array_agg(replace(r.project_id::text, mask, '\u')::json #>> '{}' order by n) as project_ids,
+      array_agg(replace(r.trigger::text, mask, '\u')::json #>> '{}' order by n) as triggers,
+      array_agg(replace(r.event::text, mask, '\u')::json order by n) as events,
+      array_agg(replace(r.event_id::text, mask, '\u')::json #>> '{}' order by n) as event_ids
+    from rows from (json_to_recordset(requests) as (project_id json, trigger json, event json, event_id json))
       with ordinality as r (project_id, trigger, event, event_id, n)
   ) as columns,
   actions.enqueue_many(columns.project_ids, columns.triggers, columns.events, columns.event_ids, reply_to) as e;

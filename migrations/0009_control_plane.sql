@@ -116,9 +116,11 @@ declare
   before json;
 begin
   perform actions_private.known_project(project_id);
+  perform actions_private.refuse_unstorable('members', members);
   if members is null or json_typeof(members) <> 'array' or exists (
     select from json_array_elements(members) as m
-    where json_typeof(m) <> 'object' or coalesce(m ->> 'email' ~ '^[^@\s]+@[^@\s]+$', false) is false or coalesce(m ->> 'role', '') = ''
+    where json_typeof(m) <> 'object' or json_typeof(m -> 'email') is distinct from 'string' or json_typeof(m -> 'role') is distinct from 'string'
+      or m ->> 'email' !~ '^[^@\s]+@[^@\s]+$' or m ->> 'role' = ''
   ) then
     perform actions_private.refuse('members has a wrong form',
       'Accepted is a JSON array of objects {"email", "role"}, each with an e-mail address and a role that is not empty.',
@@ -197,6 +199,10 @@ as $$
 declare
   found_row actions.actions;
 begin
+  -- The project first, like everybody who changes something of it: no two wait for each other, and
+  -- two who enable an action for the same trigger do so one after the other.
+  perform from actions_private.projects as p
+  where p.id = (select a.project_id from actions_private.actions as a where a.id = lock_action.action_id) for no key update;
   perform from actions_private.actions as a where a.id = lock_action.action_id and a.deleted_at is null for update;
   select * into found_row from actions.actions as a where a.action_id = lock_action.action_id;
   if not found then
@@ -207,7 +213,7 @@ begin
 end
 $$;
 comment on function actions_private.lock_action(text) is
-  'Locks an action for a change and returns it as it was. Example: select * from actions_private.lock_action(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
+  'Locks an action and its project for a change and returns the action as it was. Example: select * from actions_private.lock_action(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
 
 create function actions_private.refuse_second_action(project_id text, trigger text, but_not text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -215,8 +221,6 @@ as $$
 declare
   other text;
 begin
-  -- Two at once would both see no other: the project is their turnstile, and the unique index the net.
-  perform from actions_private.projects as p where p.id = refuse_second_action.project_id for no key update;
   select a.id into other from actions_private.actions as a
   where a.project_id = refuse_second_action.project_id and a.trigger = refuse_second_action.trigger
     and a.enabled and a.deleted_at is null and a.id is distinct from but_not;
@@ -229,7 +233,7 @@ begin
 end
 $$;
 comment on function actions_private.refuse_second_action(text, text, text) is
-  'Raises if another enabled action holds the trigger. Example: select actions_private.refuse_second_action(''proj_acme_prod'', ''pre_register'', null);';
+  'Raises if another enabled action holds the trigger; for callers that hold the project''s lock. Example: select actions_private.refuse_second_action(''proj_acme_prod'', ''pre_register'', null);';
 
 create function actions.create_action(
   project_id text, trigger text, endpoint_url text, name text, timeout_ms integer default 2000, fail_mode text default 'open',
@@ -272,6 +276,7 @@ declare
   base actions_private.action_versions;
   after actions.actions;
 begin
+  perform actions_private.refuse_unstorable('changes', changes);
   if changes is null or json_typeof(changes) <> 'object' then
     perform actions_private.refuse(
       format('changes is %s', case when changes is null then 'null' else 'a JSON ' || json_typeof(changes) end),

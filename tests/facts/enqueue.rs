@@ -188,3 +188,44 @@ async fn a_test_event_takes_the_real_path_even_of_a_disabled_or_killed_action() 
     let calls: i64 = sqlx::query_scalar("select calls from actions.action_health").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(calls, 0, "tests never count");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_may_be_escaped_in_every_way_of_json_that_is_a_text() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p\u{1f600}").await;
+    stack.action("p\u{1f600}", "pre_register", &stack.endpoint.url("/"), "").await;
+    let many = |project: &str| {
+        format!(r#"actions.enqueue_many('[{{"project_id":"{project}","trigger":"\u0070re_register","event":{{}}}}]', null)"#)
+    };
+    for spelling in ["p\u{1f600}", r"p\ud83d\ude00", r"\u0070\uD83D\uDE00"] {
+        let state = ask(&stack.core, &many(spelling), &[]).await.unwrap().remove(0);
+        assert_eq!(state.status, "queued", "{spelling}");
+    }
+    for spelling in [r"p\u0000", r"p\ud83d", r"p\ude00\ud83d"] {
+        let [code, message, detail, hint] = refusal(&stack.core, &format!("select from {}", many(spelling))).await;
+        assert!(code == "22023" && message.contains("a name in requests"), "{spelling}: {code} {message}");
+        assert!(!detail.is_empty() && !hint.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_text_can_hold_and_what_is_no_mailbox_is_refused_by_the_control_plane() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    for (call, fault) in [
+        (format!(r#"actions.update_action('{action}', '{{"name":"a\u0000"}}')"#), "changes holds"),
+        (format!(r#"actions.update_action('{action}', '{{"name":"\udead"}}')"#), "changes holds"),
+        (r#"actions.set_project_members('p', '[{"email":"a\u0000@b.c","role":"owner"}]')"#.to_owned(), "members holds"),
+        (r#"actions.set_project_members('p', '[{"email":["a@b.c"],"role":"owner"}]')"#.to_owned(), "members has"),
+        (r#"actions.set_project_members('p', '[{"email":"a@b.c","role":{"x":1}}]')"#.to_owned(), "members has"),
+        (r#"actions.set_project_members('p', '[{"email":"a@b.c"}]')"#.to_owned(), "members has"),
+        (r#"actions.set_project_members('p', '[7]')"#.to_owned(), "members has"),
+    ] {
+        let [code, message, detail, hint] = refusal(&stack.admin, &format!("select from {call}")).await;
+        assert!(code == "22023" && message.contains(fault), "{call}: {code} {message}");
+        assert!(!detail.is_empty() && !hint.is_empty());
+    }
+    let emoji = format!(r#"select name from actions.update_action('{action}', '{{"name":"\ud83d\ude00"}}')"#);
+    assert_eq!(sqlx::query_scalar::<_, String>(&emoji).fetch_one(&stack.admin).await.unwrap(), "\u{1f600}");
+}

@@ -263,3 +263,27 @@ async fn enqueue_notifies_unless_a_worker_is_awake_to_see_it_commit() {
     transaction.commit().await.unwrap();
     assert_eq!(heard(&mut queue).await, 1, "by the commit of a long transaction it may be asleep");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_project_holds_none_of_its_actions_meanwhile() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let owner = stack.database.owner().await;
+    let kill = "update actions_private.actions set killed_at = now(), killed_reason = 'x'";
+    owner.execute(kill).await.unwrap();
+    for change in ["set_enabled($1, false)", "set_enabled($1, true)", "reenable_action($1)"] {
+        let mut holder = owner.begin().await.unwrap();
+        holder.execute("select from actions_private.projects for no key update").await.unwrap();
+        let (admin, action) = (stack.admin.clone(), action.clone());
+        let waiter = tokio::spawn(async move {
+            sqlx::query(&format!("select from actions.{change}")).bind(action).execute(&admin).await.unwrap();
+        });
+        let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+        until(&owner, "it waits for the project", waits).await;
+        // As set_project_roles does, which renews the project's revision in each of its actions.
+        holder.execute("select from actions_private.actions for update nowait").await.expect(change);
+        holder.commit().await.unwrap();
+        waiter.await.unwrap();
+    }
+}
