@@ -288,7 +288,7 @@ fn merge_variable(layers: Figment, name: &str, value: &str) -> Result<Figment, C
 fn from_figment(error: &figment::Error) -> ConfigError {
     use figment::error::Kind;
     let path = error.path.join(".");
-    let sensitive = path.contains("url") || path.contains("root_keys");
+    let sensitive = path.contains("url") || path.contains("root_keys") || ["database", "secrets", "smtp"].contains(&path.as_str());
     let show = |actual: &dyn fmt::Display| if sensitive { "a value of the wrong type".to_owned() } else { actual.to_string() };
     match &error.kind {
         Kind::UnknownField(field, accepted) => {
@@ -300,8 +300,15 @@ fn from_figment(error: &figment::Error) -> ConfigError {
         Kind::UnknownVariant(actual, accepted) => ConfigError::new(path, format!("{actual:?}"), accepted.join(", ")),
         Kind::MissingField(field) => ConfigError::new(format!("{path}.{field}"), "missing", "a value"),
         _ if sensitive => ConfigError::new(path, "invalid", "see config/default.toml"),
-        other => ConfigError::new(if path.is_empty() { "the file".to_owned() } else { path }, other.to_string(), "see config/default.toml"),
+        other if path.is_empty() => ConfigError::new("the file", without_source(&other.to_string()), "TOML; see config/default.toml"),
+        other => ConfigError::new(path, other.to_string(), "see config/default.toml"),
     }
+}
+
+/// What a parser says of a file, without the line that it quotes: a secret may stand in it.
+fn without_source(message: &str) -> String {
+    let quotes = |line: &&str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    message.lines().filter(|line| !quotes(line)).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -39,11 +39,19 @@ async fn wrong_configuration_is_status_2_and_names_key_given_and_accepted() {
     let file = std::env::temp_dir().join(format!("authio-actions-{}.toml", uuid::Uuid::new_v4().simple()));
     std::fs::write(&file, "[worker]\nmax_in_flight = \"many\"\n").unwrap();
     let path = file.to_str().unwrap().to_owned();
-    let cases: [Case<'_>; 6] = [
+    let with_secrets = ["[secrets]\nroot_keys = \"k1:hunter2\n", "database = \"postgres://u:hunter2@127.0.0.1:1/d\"\n"].map(|text| {
+        let path = std::env::temp_dir().join(format!("authio-actions-{}.toml", uuid::Uuid::new_v4().simple()));
+        std::fs::write(&path, text).unwrap();
+        path
+    });
+    let [unclosed, no_table] = with_secrets.each_ref().map(|path| path.to_str().unwrap());
+    let cases: [Case<'_>; 8] = [
         (&[], &[], &["database.url", "missing", "ACTIONS_DATABASE__URL"]),
         (&[], &[("ACTIONS_DATABASE__URL", "nonsense")], &["database.url", "postgres://"]),
         (&[], &[("ACTIONS_DATABASE__ULR", "x")], &["database.ulr", "unknown key", "listen_url"]),
         (&["--config", &path], &[], &["worker.max_in_flight", "many"]),
+        (&["--config", unclosed], &[], &["the file", "line 2", "TOML"]),
+        (&["--config", no_table], &[], &["database", "wrong type", "Database"]),
         (&["--config", "absent.toml"], &[], &["--config", "absent.toml"]),
         (
             &[],
@@ -60,6 +68,7 @@ async fn wrong_configuration_is_status_2_and_names_key_given_and_accepted() {
         }
     }
     std::fs::remove_file(file).unwrap();
+    with_secrets.iter().for_each(|path| std::fs::remove_file(path).unwrap());
 }
 
 #[tokio::test]
