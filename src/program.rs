@@ -21,9 +21,6 @@ pub enum ProgramError {
     /// Wrong usage that the argument parser could not see.
     #[error("{0}")]
     Usage(String),
-    /// `actionsctl try` was denied, as it may well be meant to be.
-    #[error("{0}")]
-    Denied(String),
     /// Everything else.
     #[error("{0}")]
     Failed(String),
@@ -63,7 +60,6 @@ impl ProgramError {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Failed(_) => 1,
-            Self::Denied(_) => 3,
         }
     }
 }

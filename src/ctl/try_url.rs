@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::screen;
 use super::signature::{SECRET_VARIABLE, read};
 use crate::config::Config;
-use crate::domain::{Action, Answer, Body, Decision, FailMode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger, request_body};
+use crate::domain::{Action, Answer, Body, FailMode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger, request_body};
 use crate::egress::{CallError, Egress, Phases, Refusal, Request};
 use crate::judge::{Judgement, failure, judge};
 use crate::program::ProgramError;
@@ -24,7 +24,7 @@ const ENVELOPE: [&str; 4] = ["event_id", "trigger", "occurred_at", "project"];
 
 /// Send a signed, realistic event to any URL, and print what would be applied.
 ///
-/// Exit status 0 says allow, 3 deny, 1 that the endpoint failed.
+/// Exit status 0 says that the endpoint gave a verdict, whichever; 1 that it failed.
 #[derive(Debug, Args)]
 #[command(after_help = "The address rules of the fleet hold, except that localhost and the loopback addresses may be\n\
     called, there also with http://. A certificate of your own: set ACTIONS_EGRESS__EXTRA_CA_FILE.\n\n\
@@ -89,12 +89,9 @@ impl Try {
         } else {
             self.print(&exchange, &judgement);
         }
-        match (judgement.status, judgement.outcome.decision) {
-            (Status::Ok | Status::Rejected, Decision::Allow) => Ok(()),
-            (Status::Rejected, Decision::Deny) => {
-                Err(ProgramError::Denied(format!("denied with code {}", judgement.outcome.code.unwrap_or_default())))
-            }
-            (status, _) => Err(ProgramError::Failed(format!("{status}: {}", judgement.error.unwrap_or_default()))),
+        match judgement.status {
+            Status::Ok | Status::Rejected => Ok(()),
+            status => Err(ProgramError::Failed(format!("{status}: {}", judgement.error.unwrap_or_default()))),
         }
     }
 
