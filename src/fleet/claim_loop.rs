@@ -1,6 +1,7 @@
 //! Wakes up, claims what there is room for, and starts a task for each call.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
                 crowd.saw(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
                 let newest = claims.last().map(|claim| Duration::from_secs_f64(claim.queue_ms.max(0.0) / 1000.0)).unwrap_or_default();
                 let rest = rhythm.found(&turn, Found { count: claims.len(), limit: room.limit, newest }, Instant::now());
+                worker.is_awake.store(rhythm.is_relied_on(), Ordering::Relaxed);
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
                 rest
             }

@@ -19,6 +19,7 @@ mod write_back;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -46,6 +47,10 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     process: Process,
     sightings: Sightings,
+    /// No other worker lives, as far as the last heartbeat saw.
+    is_alone: AtomicBool,
+    /// This one has said that it is awake, so nobody who enqueues notifies.
+    is_awake: AtomicBool,
 }
 
 /// Why a worker could not run.
@@ -75,7 +80,17 @@ impl Worker {
         if let Some(path) = &config.egress.extra_ca_file {
             tracing::warn!(path = %path.display(), "egress.extra_ca_file trusts more than the public roots: for development and tests only");
         }
-        Ok(Self { config, database, egress, keys, metrics, process: Process::this("worker"), sightings: Sightings::default() })
+        Ok(Self {
+            config,
+            database,
+            egress,
+            keys,
+            metrics,
+            process: Process::this("worker"),
+            sightings: Sightings::default(),
+            is_alone: AtomicBool::default(),
+            is_awake: AtomicBool::default(),
+        })
     }
 
     /// Works until `stop` resolves, then drains: claims nothing more, finishes what it
@@ -158,7 +173,9 @@ async fn beat(worker: Arc<Worker>) {
     loop {
         every.tick().await;
         let in_flight = usize::try_from(worker.metrics.in_flight.get()).unwrap_or_default();
-        if let Err(error) = worker.process.beat(&worker.database, in_flight).await {
+        let others = worker.process.beat(&worker.database, in_flight).await;
+        worker.is_alone.store(matches!(others, Ok(0)), Ordering::Relaxed);
+        if let Err(error) = others {
             tracing::warn!(%error, "no heartbeat");
         }
         worker.egress.close_idle();

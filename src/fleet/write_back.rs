@@ -24,9 +24,7 @@ use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 128;
-/// So few endings tell their waiters with their own commit, which saves a statement, as long as
-/// it is quiet. Else a statement of its own does: the lock that notifications take, which the
-/// whole server shares, must not be held while many would wait for a disk behind it.
+/// So many wait for nobody else when it is quiet.
 const FEW: usize = 4;
 /// With so many that are not written nothing more is claimed.
 const BACKLOG: usize = 2 * BATCH;
@@ -108,8 +106,12 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         batch.sort_by(|a, b| a.ending.id.cmp(&b.ending.id));
         crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
-        let at_once: Vec<Reply> =
-            if batch.len() <= FEW && crowd.is_quiet() { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
+        // Telling the waiters with the same commit saves a statement. But notifications take a lock
+        // that the whole server shares, and nobody must wait for it behind a disk: so only if hardly
+        // anybody else takes it now, neither who enqueues nor another worker.
+        let is_quiet = batch.len() <= FEW && crowd.is_quiet();
+        let is_free = worker.is_alone.load(Ordering::Relaxed) && worker.is_awake.load(Ordering::Relaxed);
+        let at_once: Vec<Reply> = if is_quiet || is_free { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once, Instant::now() + PATIENCE).await;
         backlog.count.fetch_sub(batch.len(), Ordering::Relaxed);
         backlog.shrank.notify_one();

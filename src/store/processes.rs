@@ -2,12 +2,13 @@
 
 use super::{Database, StoreError};
 
-/// The first beat makes the row, later ones keep it fresh.
+/// The first beat makes the row, later ones keep it fresh. Returns how many other workers live.
 pub const BEAT: &str = "-- beat: this process is alive
 insert into actions_private.processes as p (id, kind, host, pid, version, in_flight)
 select $1, $2, $3, $4, $5, $6
 from (select set_config('synchronous_commit', 'off', true)) as quick
-on conflict (id) do update set in_flight = excluded.in_flight, seen_at = now()";
+on conflict (id) do update set in_flight = excluded.in_flight, seen_at = now()
+returning (select count(*) from actions_private.processes as o where o.kind = 'worker' and o.id <> $1 and o.seen_at > now() - interval '12 seconds')";
 
 /// A process that leaves in order.
 pub const LEAVE: &str = "-- leave: this process is gone
@@ -37,22 +38,21 @@ impl Process {
         Self { id: format!("{kind}-{host}-{}-{}", std::process::id(), &random[..6]), kind, host }
     }
 
-    /// Reports that this process is alive and holds `in_flight` calls.
-    pub async fn beat(&self, database: &Database, in_flight: usize) -> Result<(), StoreError> {
+    /// Reports that this process is alive and holds `in_flight` calls; returns how many other workers live.
+    pub async fn beat(&self, database: &Database, in_flight: usize) -> Result<i64, StoreError> {
         database
             .run(async |connection| {
-                sqlx::query(BEAT)
+                sqlx::query_scalar(BEAT)
                     .bind(&self.id)
                     .bind(self.kind)
                     .bind(&self.host)
                     .bind(std::process::id().cast_signed())
                     .bind(env!("CARGO_PKG_VERSION"))
                     .bind(i32::try_from(in_flight).unwrap_or(i32::MAX))
-                    .execute(connection)
+                    .fetch_one(connection)
                     .await
             })
             .await
-            .map(|_| ())
     }
 
     /// Removes this process from the view.
