@@ -35,8 +35,9 @@ from actions.abandon_many($1)";
 
 /// An answer to an enqueue that takes longer comes from a server that is away.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A question can be asked again, and who asks it has a person waiting: so it is, soon.
-const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+/// Others who wait cannot ask meanwhile. Not shorter: a server that is only overloaded takes its
+/// second for hundreds of endings, and would go on with each that nobody listens to any more.
+const LONG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The row with which every function of the interface answers.
 #[derive(Debug, Clone)]
@@ -90,14 +91,14 @@ pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &
 /// What became of these; an unknown one is an error.
 pub async fn results(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
     let asking = async |connection: &mut PgConnection| sqlx::query(RESULTS).bind(ids).fetch_all(connection).await;
-    let rows = database.run_within(SHORT_PATIENCE, asking).await?;
+    let rows = database.run_within(LONG_PATIENCE, asking).await?;
     states(&rows)
 }
 
 /// Stops waiting and returns the final states, in the order of the ids.
 pub async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
     let ending = async |connection: &mut PgConnection| sqlx::query(ABANDON).bind(ids).fetch_all(connection).await;
-    let rows = database.run_within(SHORT_PATIENCE, ending).await?;
+    let rows = database.run_within(LONG_PATIENCE, ending).await?;
     states(&rows)
 }
 

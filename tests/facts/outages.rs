@@ -39,7 +39,7 @@ async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_database_falls_silent_waiters_get_their_outcome_and_the_fleet_finds_its_successor() {
+async fn when_the_database_falls_silent_waiters_are_let_go_and_clients_and_workers_find_its_successor() {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
     let stack = Stack::start(&programs(), move |_| {
@@ -62,8 +62,9 @@ async fn when_the_database_falls_silent_waiters_get_their_outcome_and_the_fleet_
     stack.endpoint.received(1).await;
     line.die();
     gate.add_permits(Semaphore::MAX_PERMITS / 2);
-    let answer = waiter.await.unwrap().expect("its final outcome, over another connection");
-    assert_eq!(answer.outcome.status, Status::Expired);
+    // Its deadline, and the two seconds that the database may take to say how it ended.
+    let answer = tokio::time::timeout(Duration::from_secs(10), waiter).await.expect("nobody waits for the dead").unwrap();
+    assert!(!matches!(answer, Ok(answer) if answer.outcome.status == Status::Ok), "its result could not be heard");
     let served = async {
         while !matches!(client.invoke("p", Trigger::PreRegister, &json!({})).await, Ok(answer) if answer.outcome.status == Status::Ok) {}
     };
