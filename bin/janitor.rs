@@ -29,11 +29,12 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     program::run("actions-janitor", async || {
+        let stop = program::stop_signal();
         let config = program::load(arguments.config.as_deref())?;
         telemetry::init(&config)?;
         let metrics = Arc::new(Metrics::default());
         let janitor = Janitor::prepare(config.clone(), Arc::clone(&metrics)).await?;
         telemetry::endpoint::serve(&config.metrics, metrics).await?;
-        Ok(janitor.run(program::stop_signal()).await?)
+        Ok(janitor.run(stop).await?)
     })
 }

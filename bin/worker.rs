@@ -30,12 +30,13 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     program::run("actions-worker", async || {
+        let stop = program::stop_signal();
         let config = program::load(arguments.config.as_deref())?;
         telemetry::init(&config)?;
         program::raise_open_files(config.worker.max_in_flight);
         let metrics = Arc::new(Metrics::default());
         let worker = Worker::prepare(config.clone(), Arc::clone(&metrics)).await?;
         telemetry::endpoint::serve(&config.metrics, metrics).await?;
-        Ok(worker.run(program::stop_signal()).await?)
+        Ok(worker.run(stop).await?)
     })
 }

@@ -188,7 +188,7 @@ impl Config {
         for (name, value) in environment {
             layers = merge_variable(layers, &name, &value)?;
         }
-        let config: Self = layers.extract().map_err(|error| from_figment(&error))?;
+        let config: Self = layers.extract().map_err(|error| from_figment(&layers, &error))?;
         config.check()?;
         Ok(config)
     }
@@ -285,7 +285,7 @@ fn merge_variable(layers: Figment, name: &str, value: &str) -> Result<Figment, C
     Ok(if is_toml { layers.merge(Toml::string(&document)) } else { layers.merge(Serialized::default(&dotted, value)) })
 }
 
-fn from_figment(error: &figment::Error) -> ConfigError {
+fn from_figment(layers: &Figment, error: &figment::Error) -> ConfigError {
     use figment::error::Kind;
     let path = error.path.join(".");
     let sensitive = path.contains("url") || path.contains("root_keys") || ["database", "secrets", "smtp"].contains(&path.as_str());
@@ -295,14 +295,35 @@ fn from_figment(error: &figment::Error) -> ConfigError {
             let key = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
             ConfigError::new(key, "unknown key", accepted.join(", "))
         }
-        Kind::InvalidType(actual, expected) => ConfigError::new(path, show(actual), expected.clone()),
-        Kind::InvalidValue(actual, expected) => ConfigError::new(path, show(actual), expected.clone()),
+        Kind::InvalidType(actual, expected) => ConfigError::new(&path, show(actual), accepted_form(&path, expected)),
+        Kind::InvalidValue(actual, expected) => ConfigError::new(&path, show(actual), accepted_form(&path, expected)),
         Kind::UnknownVariant(actual, accepted) => ConfigError::new(path, format!("{actual:?}"), accepted.join(", ")),
         Kind::MissingField(field) => ConfigError::new(format!("{path}.{field}"), "missing", "a value"),
         _ if sensitive => ConfigError::new(path, "invalid", "see config/default.toml"),
         other if path.is_empty() => ConfigError::new("the file", without_source(&other.to_string()), "TOML; see config/default.toml"),
-        other => ConfigError::new(path, other.to_string(), "see config/default.toml"),
+        other => {
+            // What a parser says of a text leaves the text out. Of lists and tables, the whole is shown.
+            let key = error.path.iter().take(2).cloned().collect::<Vec<_>>().join(".");
+            let given = layers.find_value(&key).ok().and_then(|value| serde_json::to_string(&value).ok()).unwrap_or_default();
+            ConfigError::new(&key, format!("{given}: {other}"), accepted_form(&key, "see config/default.toml"))
+        }
     }
+}
+
+/// What a key takes, for people; else what the parser says of it.
+fn accepted_form(key: &str, parser: &str) -> String {
+    let form = match key {
+        "egress.allow_cidrs" => "a list of networks such as [\"10.0.0.0/8\"]",
+        "egress.resolve" => "a table of names with their addresses such as {\"hooks.acme.test\" = [\"127.0.0.1\"]}",
+        "egress.dns_servers" => "a list of ip:port such as [\"9.9.9.9:53\"]",
+        "metrics.listen" => "ip:port such as 127.0.0.1:9464; port 0 is off",
+        _ => match parser {
+            "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+            "f32" | "f64" => "a number",
+            other => other,
+        },
+    };
+    form.to_owned()
 }
 
 /// What a parser says of a file, without the line that it quotes: a secret may stand in it.
@@ -340,15 +361,20 @@ mod tests {
     #[test]
     fn errors_name_the_key_what_was_given_and_what_is_accepted() {
         for (variable, value, key, given, accepted) in [
-            ("ACTIONS_WORKER__MAX_IN_FLIGHT", "many", "worker.max_in_flight", "many", "usize"),
+            ("ACTIONS_WORKER__MAX_IN_FLIGHT", "many", "worker.max_in_flight", "many", "a whole number"),
+            ("ACTIONS_WORKER__MAX_IN_FLIGHT", "-7", "worker.max_in_flight", "-7", "a whole number"),
             ("ACTIONS_WORKER__MAX_IN_FLIGHT", "0", "worker.max_in_flight", "0", "1 to"),
             ("ACTIONS_WORKER__MAX_INFLIGHT", "1", "worker.max_inflight", "unknown", "max_in_flight"),
             ("ACTIONS_WORKERS__MAX", "1", "workers", "unknown", "worker"),
             ("ACTIONS_LOG__FORMAT", "xml", "log.format", "xml", "json"),
             ("ACTIONS_KILL_SWITCH__ERROR_RATIO", "1.5", "kill_switch.error_ratio", "1.5", "0 to 1"),
             ("ACTIONS_DATABASE__URL", "mysql://u:hunter2@h/d", "database.url", "not a PostgreSQL URL", "postgres://"),
-            ("ACTIONS_EGRESS__ALLOW_CIDRS", r#"["10.0.0.0/40"]"#, "egress.allow_cidrs", "", ""),
-            ("ACTIONS_METRICS__LISTEN", "9464", "metrics.listen", "9464", "socket address"),
+            ("ACTIONS_EGRESS__ALLOW_CIDRS", r#"["10.0.0.0/40"]"#, "egress.allow_cidrs", "10.0.0.0/40", "a list of networks"),
+            ("ACTIONS_EGRESS__ALLOW_CIDRS", "10.0.0.0/8", "egress.allow_cidrs", "10.0.0.0/8", "a list of networks"),
+            ("ACTIONS_EGRESS__RESOLVE", r#"{"a.b"=["x"]}"#, "egress.resolve", "x", "a table of names"),
+            ("ACTIONS_EGRESS__DNS_SERVERS", r#"["1.1.1.1"]"#, "egress.dns_servers", "1.1.1.1", "ip:port"),
+            ("ACTIONS_METRICS__LISTEN", "9464", "metrics.listen", "9464", "ip:port"),
+            ("ACTIONS_METRICS__LISTEN", "localhost:9464", "metrics.listen", "localhost:9464", "ip:port"),
             ("ACTIONS_SECRETS__ROOT_KEYS", "k1:abc", "secrets.root_keys", "64 lower-case hex", ""),
         ] {
             let error = load(&[(variable, value)]).unwrap_err();

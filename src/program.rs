@@ -101,19 +101,23 @@ pub fn run(name: &str, main: impl AsyncFnOnce() -> Result<(), ProgramError>) -> 
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
-pub async fn stop_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be handled here");
-        return std::future::pending().await;
-    };
-    let mut either = async move || {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
-    either().await;
-    tokio::spawn(async move {
+/// Resolves at the first SIGTERM or SIGINT from now on, also one that comes before it is awaited;
+/// a second one ends the process at once.
+pub fn stop_signal() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::error!("signals cannot be handled here");
+            return std::future::pending().await;
+        };
+        let mut either = async move || {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
         either().await;
-        tracing::warn!("a second signal: leaving at once");
-        std::process::exit(1);
-    });
+        tokio::spawn(async move {
+            either().await;
+            tracing::warn!("a second signal: leaving at once");
+            std::process::exit(1);
+        });
+    }
 }

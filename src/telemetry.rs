@@ -3,6 +3,7 @@
 //! Called by the programs at start. No log line and no metric carries a secret, an event or
 //! the body of an answer.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
+use crate::domain::{Status, Trigger};
 
 /// Sends logs to standard error: for people on a terminal, as JSON elsewhere.
 pub fn init(config: &Config) -> Result<(), ConfigError> {
@@ -127,6 +129,16 @@ impl Default for Metrics {
         registry.register("checks_blame_fleet", "1 while the test events of most actions fail", metrics.checks_blame_fleet.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("missing_root_key", "Invocations whose root key this process lacks", metrics.missing_root_key.clone());
+        // From the start with 0: a rate does not see the first step of what appears with it.
+        for status in Status::ALL.iter().map(|status| status.as_str()) {
+            drop(metrics.call_duration.get_or_create(&StatusLabel { status }));
+            for trigger in Trigger::ALL.iter().map(|trigger| trigger.as_str()) {
+                drop(metrics.invocations.get_or_create(&InvocationLabels { trigger, status }));
+            }
+        }
+        for reason in ["error_ratio", "timeout_ratio", "consecutive_5xx"] {
+            drop(metrics.kills.get_or_create(&ReasonLabel { reason }));
+        }
         metrics
     }
 }
@@ -137,8 +149,29 @@ impl Metrics {
         let mut text = String::new();
         // Writing into a String has no way to fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        as_prometheus_text(&text)
     }
+}
+
+/// The library writes OpenMetrics. In Prometheus text a counter's HELP and TYPE name it as its
+/// samples do, and there is no mark at the end.
+fn as_prometheus_text(openmetrics: &str) -> String {
+    let counters: HashSet<&str> = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::new();
+    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
+        let described = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE ")).and_then(|rest| rest.split_once(' '));
+        match described {
+            Some((name, rest)) if counters.contains(name) => {
+                text.push_str(&line[.."# HELP ".len()]);
+                text.push_str(name);
+                text.push_str("_total ");
+                text.push_str(rest);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Where a program answers `/metrics`, `/healthz` and `/readyz`; port 0 is off.
@@ -195,7 +228,7 @@ pub mod endpoint {
     fn respond(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let ready = metrics.database_up.get() == 1;
         let (status, content_type, body) = match request.uri().path() {
-            "/metrics" => (200, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.encode()),
+            "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics.encode()),
             "/healthz" => (200, "text/plain", "ok\n".to_owned()),
             "/readyz" if ready => (200, "text/plain", "ok\n".to_owned()),
             "/readyz" => (503, "text/plain", "the database does not answer\n".to_owned()),
@@ -205,5 +238,33 @@ pub mod endpoint {
         *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
         response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_there_from_the_start_as_prometheus_text() {
+        let text = Metrics::default().encode();
+        for line in [
+            "# TYPE actions_invocations_total counter",
+            "actions_invocations_total{trigger=\"pre_register\",status=\"expired\"} 0",
+            "# TYPE actions_call_duration_seconds histogram",
+            "actions_call_duration_seconds_count{status=\"timeout\"} 0",
+            "# TYPE actions_queue_wait_seconds histogram",
+            "# TYPE actions_overhead_seconds histogram",
+            "# TYPE actions_in_flight gauge",
+            "# TYPE actions_claim_batch_size histogram",
+            "# TYPE actions_kills_total counter",
+            "actions_kills_total{reason=\"consecutive_5xx\"} 0",
+            "# TYPE actions_mail_outbox gauge",
+            "# TYPE actions_leader gauge",
+            "# TYPE actions_database_up gauge",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains("# EOF") && text.ends_with('\n'));
     }
 }

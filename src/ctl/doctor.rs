@@ -46,13 +46,16 @@ use Finding::{Failure, Ok as Well, Warning};
 
 impl Doctor {
     pub async fn run(self, config: &Config) -> Result<(), ProgramError> {
-        let mut findings: Vec<(&str, Finding)> = Vec::new();
+        let mut findings: Vec<(&'static str, Finding)> = Vec::new();
         match Database::new(&config.database, "actionsctl doctor") {
             Ok(database) => {
                 self.of_database(&mut findings, config, &database).await;
                 database.close();
             }
-            Err(error) => findings.push(("database", Failure(error.to_string()))),
+            Err(error) => {
+                findings.push(("database", Failure(error.to_string())));
+                without_database(&mut findings, config).await;
+            }
         }
         findings.push(("smtp", smtp(config).await));
         let failed = findings.iter().filter(|(_, finding)| matches!(finding, Failure(_))).count();
@@ -60,15 +63,13 @@ impl Doctor {
         if failed == 0 { Ok(()) } else { Err(ProgramError::Failed(format!("{failed} of {} checks failed", findings.len()))) }
     }
 
-    async fn of_database(&self, findings: &mut Vec<(&str, Finding)>, config: &Config, database: &Database) {
+    async fn of_database(&self, findings: &mut Vec<(&'static str, Finding)>, config: &Config, database: &Database) {
         let asked = OffsetDateTime::now_utc();
         let server = match health::server(database).await {
             Ok(server) => server,
             Err(error) => {
                 findings.push(("database", Failure(format!("{error}; is database.url right, and may this machine connect?"))));
-                findings.push(("keys", keys(config, None, false)));
-                findings.push(("dns", dns(config, &[]).await));
-                return;
+                return without_database(findings, config).await;
             }
         };
         let answered = OffsetDateTime::now_utc();
@@ -165,6 +166,15 @@ fn upkeep(server: &health::Server) -> Finding {
         ));
     }
     Well("autovacuum runs, log files are used again".to_owned())
+}
+
+/// What can be told all the same, and what cannot.
+async fn without_database(findings: &mut Vec<(&'static str, Finding)>, config: &Config) {
+    for check in ["roles", "version", "clock"] {
+        findings.push((check, Failure("not checked: it needs the database".to_owned())));
+    }
+    findings.push(("keys", keys(config, None, false)));
+    findings.push(("dns", dns(config, &[]).await));
 }
 
 fn keys(config: &Config, actions: Option<&health::Actions>, needs_no_keys: bool) -> Finding {

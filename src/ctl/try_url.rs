@@ -1,5 +1,6 @@
 //! `actionsctl try`: the customer's local loop, on the fleet's own code and without a database.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub struct Try {
     /// Refuse an answer that is not signed.
     #[arg(long)]
     require_response_signature: bool,
-    /// The role slugs of the project; others are dropped from the verdict.
+    /// The role slugs of the project; others are dropped from the verdict. Without it each counts as known.
     #[arg(long, value_name = "SLUG,SLUG", value_delimiter = ',')]
     roles: Vec<String>,
     /// As if the project did not let verdicts replace roles and permissions.
@@ -147,8 +148,8 @@ impl Try {
             on_killed: OnKilled::Skip,
             require_response_signature: self.require_response_signature,
         };
-        let project =
-            Project { revision: 1, roles_action_override: !self.no_roles_override, role_slugs: self.roles.iter().cloned().collect() };
+        let role_slugs = if self.roles.is_empty() { asked_roles(exchange) } else { self.roles.iter().cloned().collect() };
+        let project = Project { revision: 1, roles_action_override: !self.no_roles_override, role_slugs };
         match (&exchange.answer, &exchange.check) {
             (Ok(answer), Some(check)) => judge(&action, &project, answer, check),
             (Ok(_), None) => failure(&action, Status::InvalidSignature, "the response signature was not checked"),
@@ -164,19 +165,21 @@ impl Try {
 
     fn print_json(&self, exchange: &Exchange, judgement: &Judgement) {
         let outcome = judgement.outcome.to_json();
+        let verdict = verdict(exchange).map_or("null", RawValue::get);
         let rest = json!({
             "status": judgement.status.as_str(),
             "error": judgement.error,
+            "dropped": judgement.outcome.dropped,
             "http_status": exchange.answer.as_ref().ok().map(|answer| answer.http_status),
             "duration_ms": exchange.took.as_secs_f64() * 1000.0,
             "response": exchange.answer.as_ref().ok().and_then(shown),
             "response_signature": exchange.check.as_ref().map(name),
             "request": {"url": self.url, "authio-signature": exchange.signature, "body": exchange.body},
         });
-        // The outcome goes in as text, with its numbers as they were written.
+        // Verdict and outcome go in as text, with their numbers as they were written.
         let rest = rest.to_string();
         let phases = exchange.phases.to_json().unwrap_or_else(|| "null".to_owned());
-        screen::json(&format!("{{\"outcome\":{outcome},\"phases\":{phases},{}", rest.trim_start_matches('{')));
+        screen::json(&format!("{{\"verdict\":{verdict},\"outcome\":{outcome},\"phases\":{phases},{}", rest.trim_start_matches('{')));
     }
 
     fn print(&self, exchange: &Exchange, judgement: &Judgement) {
@@ -219,6 +222,25 @@ impl Try {
             }
         }
     }
+}
+
+/// The endpoint's JSON, as it was written.
+fn verdict(exchange: &Exchange) -> Option<&RawValue> {
+    match &exchange.answer.as_ref().ok()?.body {
+        Body::Whole(bytes) => serde_json::from_slice(bytes).ok(),
+        Body::TooLarge | Body::Broken => None,
+    }
+}
+
+/// The roles that the verdict asks for.
+fn asked_roles(exchange: &Exchange) -> HashSet<String> {
+    #[derive(serde::Deserialize)]
+    struct Asks {
+        #[serde(default)]
+        override_roles: Vec<String>,
+    }
+    let asks = verdict(exchange).and_then(|verdict| serde_json::from_str::<Asks>(verdict.get()).ok());
+    asks.map(|asks| asks.override_roles.into_iter().collect()).unwrap_or_default()
 }
 
 fn shown(answer: &Answer) -> Option<String> {

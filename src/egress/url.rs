@@ -91,6 +91,10 @@ impl Endpoint {
                 return Err(forbidden("its host has no domain"));
             }
         }
+        // The parser ends the host there; others would read on, to an @ perhaps.
+        if rest[authority.len()..].starts_with('\\') {
+            return Err(invalid("it has a backslash before its path"));
+        }
         Ok(endpoint)
     }
 
@@ -169,6 +173,8 @@ mod tests {
             "https:///a.com",
             "https:@a.com/",
             "https:///@a.com/",
+            "https://a.com\\/",
+            "https://a.com\\@b.com/",
         ] {
             assert!(matches!(judge(url), Err(Refusal::Invalid(_))), "{url}: {:?}", judge(url));
         }
@@ -183,6 +189,7 @@ mod tests {
             "https://0x7f.0.0.1/",
             "https://0177.0.0.1/",
             "https://127.0.0.1./",
+            "https://127.0.0.1\\@a.com/",
             "https://[::1]/",
             "https://[::ffff:127.0.0.1]/",
             "https://[::ffff:7f00:1]/",

@@ -172,7 +172,7 @@ async fn tail_follows_what_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn try_tells_allow_deny_and_failure_by_its_exit_status_without_a_database() {
+async fn try_tells_a_verdict_and_everything_dropped_or_fails_without_a_database() {
     let stack = by_path(|path| match path {
         "/deny" => Reply::json(r#"{"decision":"deny","deny_code":"late"}"#),
         "/roles" => Reply::json(r#"{"override_roles":["a","b"],"override_claims":{"n":12345678901234567890,"sub":"x"}}"#),
@@ -193,12 +193,16 @@ async fn try_tells_allow_deny_and_failure_by_its_exit_status_without_a_database(
     assert_eq!(outcome["outcome"]["roles"], serde_json::json!(["a"]));
     let dropped: Vec<&str> = outcome["outcome"]["dropped"].as_array().unwrap().iter().map(|one| one["field"].as_str().unwrap()).collect();
     assert!(dropped.contains(&"override_roles"), "{dropped:?}");
+    assert_eq!(outcome["dropped"], outcome["outcome"]["dropped"]);
+    let all_known: Value = serde_json::from_slice(&tried("/roles", &[]).await.stdout).unwrap();
+    let asked = all_known["verdict"]["override_roles"].as_array().unwrap().len();
+    assert_eq!(all_known["outcome"]["roles"].as_array().unwrap().len(), asked, "{all_known}");
     let denied = tried("/deny", &[]).await;
     assert!(denied.status.success() && text(&denied).contains(r#""decision":"deny""#), "a verdict is a success: {}", text(&denied));
     assert_eq!(tried("/down", &[]).await.status.code(), Some(1));
     assert_eq!(tried("/", &["--event", "absent.json"]).await.status.code(), Some(2));
     let sent = stack.endpoint.requests();
-    assert!(sent.len() == 3 && sent.iter().all(|request| request.json()["metadata"]["test"] == true));
+    assert!(sent.len() == 4 && sent.iter().all(|request| request.json()["metadata"]["test"] == true));
     let secret = [&authio_actions::sign::Secret::from_text("asec_1")];
     let header = [sent[0].header("authio-signature").to_owned()];
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
@@ -259,6 +263,9 @@ async fn doctor_finds_nothing_wrong_with_a_good_set_up_and_names_what_is_broken(
         let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
         let row = rows.as_array().unwrap().iter().find(|row| row["check"] == check).unwrap();
         assert!(row["result"] == "failed" && row["detail"].as_str().unwrap().contains(words), "{row}");
+        for named in ["database", "roles", "version", "keys", "dns", "smtp", "clock"] {
+            assert!(rows.as_array().unwrap().iter().any(|row| row["check"] == named), "{variable}: {named} is missing");
+        }
     }
     assert!(!id.is_empty());
 }

@@ -11,7 +11,7 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("sign", &["domain"]),
         ("judge", &["domain"]),
         ("config", &["sign"]),
-        ("telemetry", &["config"]),
+        ("telemetry", &["config", "domain"]),
         ("egress", &["config", "domain"]),
         ("store", &["config", "domain"]),
         ("fleet", loops),
