@@ -109,7 +109,7 @@ impl RootKeys {
 /// `hex::encode` goes character by character, which takes longer than the hash.
 fn lower_hex(mac: &[u8; 32]) -> String {
     let mut digits = vec![0; 64];
-    // Two digits for each byte: nothing can fail here, nor below.
+    // Neither can fail: there are two digits for each byte, all of them ASCII.
     let _ = hex::encode_to_slice(mac, &mut digits);
     String::from_utf8(digits).unwrap_or_default()
 }

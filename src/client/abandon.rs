@@ -38,7 +38,7 @@ pub async fn run(database: Database, mut leaving: mpsc::UnboundedReceiver<Leave>
             }
             Err(error) => {
                 for reply in replies {
-                    let _ = reply.send(Err(StoreError::Unreachable(error.to_string())));
+                    let _ = reply.send(Err(error.clone()));
                 }
             }
         }

@@ -45,13 +45,8 @@ pub async fn run(database: Database, channel: String, mut asked: mpsc::Unbounded
                 }
             }
             Err(error) => {
-                let mut replies = replies.into_iter();
-                let first = replies.next();
                 for reply in replies {
-                    answer(&waiting, reply, Err(StoreError::Unreachable(error.to_string())));
-                }
-                if let Some(reply) = first {
-                    answer(&waiting, reply, Err(error));
+                    answer(&waiting, reply, Err(error.clone()));
                 }
             }
         }

@@ -155,7 +155,8 @@ impl Client {
     ///
     /// `event` serialises as a JSON object with any of `user`, `session`, `token`, `request`,
     /// `metadata`. Waits at most the action's timeout, the fleet's allowance and two seconds
-    /// more while the database is away; five to report the event in the first place. Dropping the future stops waiting; the event is
+    /// more while the database is away; before that, for several seconds until an event that
+    /// cannot be reported fails. Dropping the future stops waiting; the event is
     /// still delivered.
     pub async fn invoke(&self, project: &str, trigger: Trigger, event: &impl Serialize) -> Result<Answer, ClientError> {
         let event = serde_json::value::to_raw_value(event).map_err(ClientError::Event)?;

@@ -144,7 +144,8 @@ async fn read(database: &Database, waiting: &Waiting, ids: Vec<String>) {
         Err(error) if !error.blames_request() => {
             tracing::warn!(%error, "could not read results; trying again");
             tokio::time::sleep(PAUSE).await;
-            waiting.held().to_read.extend(ids);
+            let held = &mut *waiting.held();
+            held.to_read.extend(ids.into_iter().filter(|id| held.waiters.contains_key(id)));
             waiting.reads.notify_one();
         }
         // One that is not known refuses the statement, and must not cost the others.

@@ -174,8 +174,8 @@ async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), CallE
                     }
                     return Ok((stream, address));
                 }
-                Some(Ok((address, Err(error)))) => failures.add(address, &error),
-                Some(Err(error)) => failures.ours = Some(error.to_string()),
+                Some(Ok((address, Err(error)))) => failures.add(address, &error)?,
+                Some(Err(error)) => return Err(ours(&error)),
                 None => return Err(failures.blame()),
             },
             () = tokio::time::sleep(ATTEMPT_DELAY), if untried.len() > 0 => {}
@@ -186,30 +186,34 @@ async fn dial(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), CallE
 /// Why no address let us in, the last reason of each kind.
 #[derive(Default)]
 pub(super) struct Failures {
-    ours: Option<String>,
     endpoint: Option<String>,
     /// Says nothing of an endpoint that has IPv4 as well.
-    no_ipv6: Option<String>,
+    no_ipv6: Option<CallError>,
 }
 
 impl Failures {
-    pub(super) fn add(&mut self, address: SocketAddr, error: &std::io::Error) {
-        let (kind, why) = match error.kind() {
-            std::io::ErrorKind::AddrNotAvailable if address.is_ipv6() => (&mut self.no_ipv6, "this worker has no IPv6 address".to_owned()),
-            _ if is_ours(error) => (&mut self.ours, error.to_string()),
-            _ => (&mut self.endpoint, explain_io(error)),
-        };
-        *kind = Some(why);
+    /// Fails at once where this machine lacks what every attempt needs.
+    pub(super) fn add(&mut self, address: SocketAddr, error: &std::io::Error) -> Result<(), CallError> {
+        if error.kind() == std::io::ErrorKind::AddrNotAvailable && address.is_ipv6() {
+            self.no_ipv6 = Some(ours(error));
+        } else if is_ours(error) {
+            return Err(ours(error));
+        } else {
+            self.endpoint = Some(explain_io(error));
+        }
+        Ok(())
     }
 
-    /// The endpoint's fault only where nothing of ours was in the way.
     pub(super) fn blame(self) -> CallError {
-        match (self.ours, self.endpoint, self.no_ipv6) {
-            (None, Some(why), _) => CallError::Network { phase: Phase::Connect, why },
-            (Some(why), ..) | (None, None, Some(why)) => CallError::Ours(format!("this worker cannot open a socket: {why}")),
-            (None, None, None) => CallError::Network { phase: Phase::Connect, why: "the name has no address".to_owned() },
+        match (self.endpoint, self.no_ipv6) {
+            (None, Some(ours)) => ours,
+            (why, _) => CallError::Network { phase: Phase::Connect, why: why.unwrap_or_else(|| "the name has no address".to_owned()) },
         }
     }
+}
+
+fn ours(error: &dyn std::error::Error) -> CallError {
+    CallError::Ours(format!("this worker cannot open a socket: {error}"))
 }
 
 /// IPv4 and IPv6 in turns, so that a family without a route costs one attempt. IPv4 first:

@@ -52,6 +52,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
             }
             Err(error) => {
                 worker.metrics.database_up.set(0);
+                worker.is_awake.store(false, Ordering::Relaxed);
                 tracing::warn!(%error, "cannot claim");
                 rhythm.failed()
             }
@@ -71,6 +72,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
             }
         }
     }
+    worker.is_awake.store(false, Ordering::Relaxed);
     if rhythm.is_relied_on() {
         // Nobody shall rely on this worker while it drains; if this fails, they find out in 250 ms.
         let nothing = Look { back: None, least_left: None, says_awake: Some(false) };

@@ -102,6 +102,7 @@ impl Worker {
         let (stopping, stopped) = watch::channel(false);
         let (endings, write_back) = write_back::start(Arc::clone(&worker));
         let listening = tokio::spawn(listen(Arc::clone(&worker), listener, Arc::clone(&calls)));
+        let recording = tokio::spawn(record_secrets(Arc::clone(&worker), Arc::clone(&calls)));
         let beating = tokio::spawn(beat(Arc::clone(&worker)));
         let claiming = tokio::spawn(claim_loop::run(Arc::clone(&worker), calls, endings, stopped));
         tracing::info!(worker = worker.process.id, "working");
@@ -113,6 +114,7 @@ impl Worker {
         let unfinished = claiming.await.is_err();
         let parted = tokio::time::timeout(PARTING, write_back).await;
         listening.abort();
+        recording.abort();
         beating.abort();
         if let Err(error) = worker.process.leave(&worker.database).await {
             tracing::warn!(%error, "could not sign off");
@@ -133,28 +135,32 @@ struct Calls {
     mine: Notify,
     /// Something is in the queue for another worker, who may be gone.
     anothers: Notify,
+    /// New secrets wait to be recorded.
+    secrets: Notify,
 }
 
 async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) {
-    record_secrets(&worker).await;
     loop {
         match listener.next().await {
-            Heard::Payload(payload) if payload == "secrets" => record_secrets(&worker).await,
+            Heard::Payload(payload) if payload == "secrets" => calls.secrets.notify_one(),
             Heard::Payload(payload) if payload.is_empty() || payload == worker.process.id => calls.mine.notify_one(),
             Heard::Payload(_) => calls.anothers.notify_one(),
             Heard::Reconnected => {
                 calls.mine.notify_one();
-                record_secrets(&worker).await;
+                calls.secrets.notify_one();
             }
         }
     }
 }
 
-/// Fingerprints secrets that no holder of root keys has recorded yet.
-async fn record_secrets(worker: &Worker) {
-    if let Err(error) = try_record_secrets(worker).await {
-        // Not lost: each call records its own secret when it finds it missing.
-        tracing::warn!(%error, "could not record the fingerprints of new secrets");
+/// Fingerprints secrets that no holder of root keys has recorded yet: at the start, and when told.
+async fn record_secrets(worker: Arc<Worker>, calls: Arc<Calls>) {
+    loop {
+        if let Err(error) = try_record_secrets(&worker).await {
+            // Not lost: each call records its own secret when it finds it missing.
+            tracing::warn!(%error, "could not record the fingerprints of new secrets");
+        }
+        calls.secrets.notified().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writes endings back, many in one durable statement, and tells the waiters afterwards.
+//! Writes endings back, many in one durable statement, and tells the waiters with it or afterwards.
 //!
 //! Nothing is dropped here: while the database is away endings wait, and the fence sorts out
 //! what somebody else ended meanwhile.
@@ -24,7 +24,7 @@ use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 128;
-/// So many wait for nobody else when it is quiet.
+/// When it is quiet, so few hold the notification lock too shortly for anybody to wait.
 const FEW: usize = 4;
 /// With so many that are not written nothing more is claimed.
 const BACKLOG: usize = 2 * BATCH;
@@ -178,16 +178,22 @@ async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies
         if tried_before {
             // The lost answer may have been a success.
             let ids: Vec<&str> = endings.iter().map(|ending| ending.id.as_str()).collect();
-            let Ok(landed) = landed(database, &ids).await else {
+            match landed(database, &ids).await {
+                Ok(landed) => {
+                    endings.retain(|ending| !landed.contains(&ending.id));
+                    written.unclear.extend(landed);
+                    if endings.is_empty() {
+                        break;
+                    }
+                }
                 // Without knowing that, a result of ours would look like another's, and nobody be told.
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                continue;
-            };
-            endings.retain(|ending| !landed.contains(&ending.id));
-            written.unclear.extend(landed);
-            if endings.is_empty() {
-                break;
+                Err(error) if error.is_unreachable() || Instant::now() < patient_until => {
+                    tracing::warn!(%error, waiting = endings.len(), "cannot see which results landed; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+                Err(error) => tracing::error!(%error, "cannot see which results landed"),
             }
         }
         match complete(database, &endings, std::mem::take(&mut with_it)).await {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -102,23 +102,23 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let milliseconds = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
     let (actions, rooms): (Vec<&str>, Vec<i32>) = tight.iter().map(|(action, room)| (action.as_str(), count(*room))).unzip();
-    let rows = database
-        .run(async |connection| {
-            sqlx::query(CLAIM)
-                .bind(token)
-                .bind(count(room.limit))
-                .bind(full)
-                .bind(actions)
-                .bind(rooms)
-                .bind(count(room.per_action))
-                .bind(worker)
-                .bind(look.back.map(milliseconds))
-                .bind(look.least_left.map(milliseconds))
-                .bind(look.says_awake)
-                .fetch_all(connection)
-                .await
-        })
-        .await?;
+    let claiming = async |connection: &mut PgConnection| {
+        sqlx::query(CLAIM)
+            .bind(token)
+            .bind(count(room.limit))
+            .bind(full)
+            .bind(actions)
+            .bind(rooms)
+            .bind(count(room.per_action))
+            .bind(worker)
+            .bind(look.back.map(milliseconds))
+            .bind(look.least_left.map(milliseconds))
+            .bind(look.says_awake)
+            .fetch_all(connection)
+            .await
+    };
+    // The first look goes through the whole queue, and all that vacuum could not clean up yet.
+    let rows = if look.back.is_none() { database.run_long(claiming).await? } else { database.run(claiming).await? };
     let mut claims: Vec<Claim> = rows.iter().map(|row| read(row, token)).collect::<Result<_, sqlx::Error>>()?;
     claims.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     Ok(claims)

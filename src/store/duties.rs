@@ -184,7 +184,7 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
 
 /// Actions in a row of 5xx: id, length, and since when they count, in seconds since 1970.
 pub async fn streaks(database: &Database) -> Result<Vec<(String, i64, i64)>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(STREAKS).fetch_all(connection).await).await?;
+    let rows = database.run_long(async |connection| sqlx::query(STREAKS).fetch_all(connection).await).await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<OffsetDateTime, _>(2)?.unix_timestamp())))
         .collect::<Result<_, sqlx::Error>>()

@@ -28,7 +28,7 @@ pub mod secrets;
 pub use pool::Database;
 
 /// Why the database could not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No connection, or it broke: try again.
     #[error("the database is not reachable: {0}")]

@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an answer may take. A server that vanished without a word never answers, and nothing
 /// else would notice: the connection is closed then, and a new one may find its successor.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The same for statements that read, add up or drop a whole day.
-const LONG_ANSWER: Duration = Duration::from_secs(300);
+/// The same for statements that read much, or add up or drop what is old.
+const LONG_ANSWER: Duration = Duration::from_secs(60);
 
 /// Access to one PostgreSQL database.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ impl Database {
         self.run_within(ANSWER, operation).await
     }
 
-    /// Runs one operation that may take minutes.
+    /// Runs one operation that reads much: an answer may take 60 s.
     pub(super) async fn run_long<T>(
         &self,
         operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -114,15 +114,19 @@ impl Database {
             other => StoreError::Unreachable(other.to_string()),
         })?;
         slot.is_clean = false;
-        let result = match tokio::time::timeout(limit, operation(&mut slot.connection)).await {
-            Ok(result) => result.map_err(StoreError::from),
-            Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs()))),
+        let answer = tokio::time::timeout(limit, operation(&mut slot.connection)).await;
+        let is_server_gone = match &answer {
+            Err(_) | Ok(Err(sqlx::Error::Io(_))) => true,
+            Ok(Err(sqlx::Error::Database(error))) => error.code().is_some_and(|code| code.starts_with("57P0")),
+            Ok(_) => false,
         };
-        slot.is_clean = !matches!(&result, Err(StoreError::Unreachable(_)));
-        if !slot.is_clean {
-            // What broke this one broke the idle ones, too; nobody shall find that out one by one.
+        if is_server_gone {
+            // What broke this connection broke the idle ones, too; nobody shall find that out one by one.
             self.pool.retain(|_, _| false);
         }
+        let silent = |_| Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs())));
+        let result = answer.map_or_else(silent, |result| result.map_err(StoreError::from));
+        slot.is_clean = !matches!(&result, Err(StoreError::Unreachable(_)));
         result
     }
 

@@ -22,16 +22,21 @@ async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let owner = stack.database.owner().await;
     // Read only after a failover, a deadlock, a lock that is held, a disk that fails.
+    let refuse = async |what: &str| {
+        let function =
+            format!("create or replace function refuse() returns trigger language plpgsql as $$ begin {what} return new; end $$");
+        owner.execute(function.as_str()).await.unwrap();
+    };
+    refuse("").await;
+    owner
+        .execute("create trigger refuse before insert on actions_private.invocations for each row execute function refuse()")
+        .await
+        .unwrap();
     for code in ["25006", "40P01", "55P03", "58030"] {
-        let refuse = format!("begin raise exception 'not now: {code}' using errcode = '{code}'; end");
-        owner.execute(format!("create function refuse() returns trigger language plpgsql as $$ {refuse} $$").as_str()).await.unwrap();
-        owner
-            .execute("create trigger refuse before insert on actions_private.invocations for each row execute function refuse()")
-            .await
-            .unwrap();
+        refuse(&format!("raise exception 'not now: {code}' using errcode = '{code}';")).await;
         let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
         worker.logged(&format!("not now: {code}")).await;
-        owner.execute("drop function refuse cascade").await.unwrap();
+        refuse("").await;
         until(&stack.ops, "none is undecided", "select count(*) = 0 from actions.recent_invocations where finished_at is null").await;
         let outcome = result(&stack.core, state.id()).await.outcome.unwrap();
         assert_eq!((&outcome["decision"], &outcome["code"]), (&json!("deny"), &json!("fraud")), "{code}: {outcome}");

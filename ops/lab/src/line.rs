@@ -26,9 +26,10 @@ impl Line {
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(server).await.expect("the server is there");
                     tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        biased;
                         // Both ends stay open, and nothing passes.
                         _ = died.changed() => std::future::pending().await,
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
                     }
                 });
             }
