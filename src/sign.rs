@@ -106,7 +106,7 @@ impl RootKeys {
     }
 }
 
-/// `hex::encode` goes character by character, which takes longer than the hash.
+/// `hex::encode` goes character by character, and there are two of these for each call.
 fn lower_hex(mac: &[u8; 32]) -> String {
     let mut digits = vec![0; 64];
     // Neither can fail: there are two digits for each byte, all of them ASCII.

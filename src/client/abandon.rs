@@ -30,7 +30,7 @@ pub async fn run(database: Database, mut leaving: mpsc::UnboundedReceiver<Leave>
                 }
             }
             // One that is not known refuses the statement, and must not cost the others.
-            Err(error) if error.blames_request() => {
+            Err(error) if error.blames_request() && ids.len() > 1 => {
                 for (id, reply) in ids.into_iter().zip(replies) {
                     let state = abandon(&database, &[id]).await.and_then(|states| states.into_iter().next().ok_or_else(too_few));
                     let _ = reply.send(state);

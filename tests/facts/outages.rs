@@ -1,4 +1,4 @@
-//! What the database's bad moments cost: time, and no verdict.
+//! What the database's bad moments cost: time where it refuses, and what was in flight where it is silent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,6 @@ async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let owner = stack.database.owner().await;
-    // Read only after a failover, a deadlock, a lock that is held, a disk that fails.
     let refuse = async |what: &str| {
         let function =
             format!("create or replace function refuse() returns trigger language plpgsql as $$ begin {what} return new; end $$");
@@ -32,6 +31,7 @@ async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
         .execute("create trigger refuse before insert on actions_private.invocations for each row execute function refuse()")
         .await
         .unwrap();
+    // Read only after a failover, a deadlock, a lock that is held, a disk that fails.
     for code in ["25006", "40P01", "55P03", "58030"] {
         refuse(&format!("raise exception 'not now: {code}' using errcode = '{code}';")).await;
         let state = enqueue(&stack.core, "p", "pre_register", "{}").await;
