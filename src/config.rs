@@ -90,6 +90,15 @@ pub struct Database {
     pub url: Option<Hidden>,
     pub listen_url: Option<Hidden>,
     pub max_connections: usize,
+    pub max_connection_age_s: u64,
+    pub prepared_statements: bool,
+}
+
+impl Database {
+    /// The database URL, which most programs cannot do without.
+    pub fn url(&self) -> Result<&Hidden, ConfigError> {
+        self.url.as_ref().ok_or_else(|| ConfigError::missing("database.url", "postgres://user:password@host/database"))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -193,11 +202,6 @@ impl Config {
         Ok(config)
     }
 
-    /// The database URL, which most programs cannot do without.
-    pub fn database_url(&self) -> Result<&Hidden, ConfigError> {
-        self.database.url.as_ref().ok_or_else(|| ConfigError::missing("database.url", "postgres://user:password@host/database"))
-    }
-
     /// The root keys, from the key itself or from the file.
     pub fn root_keys(&self) -> Result<RootKeys, ConfigError> {
         let accepted = "\"k2:<64 lower-case hex>,k1:<64 lower-case hex>\", the newest first";
@@ -225,6 +229,7 @@ impl Config {
             Err(ConfigError::new(key, given.to_string(), format!("{least} to {most}{unit}")))
         }
         range("database.max_connections", self.database.max_connections, 2, 100, "")?;
+        range("database.max_connection_age_s", self.database.max_connection_age_s, 0, 86_400, " seconds, 0 for no limit")?;
         range("worker.max_in_flight", self.worker.max_in_flight, 1, 1_000_000, "")?;
         range("worker.max_in_flight_per_action", self.worker.max_in_flight_per_action, 1, 1_000_000, "")?;
         range("worker.poll_ms", self.worker.poll_ms, 10, 60_000, " milliseconds")?;
@@ -355,7 +360,7 @@ mod tests {
         assert_eq!(config.egress.allow_cidrs.len(), 1);
         assert_eq!(config.worker.max_in_flight, 7);
         assert_eq!(config.log.format, Some(LogFormat::Json));
-        assert_eq!(config.database_url().unwrap().reveal(), "postgres://u:p@h/d");
+        assert_eq!(config.database.url().unwrap().reveal(), "postgres://u:p@h/d");
     }
 
     #[test]
@@ -386,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_the_variable_to_set() {
-        let text = load(&[]).unwrap().database_url().unwrap_err().to_string();
+        let text = load(&[]).unwrap().database.url().unwrap_err().clone().to_string();
         assert!(text.contains("database.url") && text.contains("ACTIONS_DATABASE__URL"), "{text}");
     }
 

@@ -56,12 +56,16 @@ pub struct Options {
     pub listen_url: Option<Hidden>,
     /// Connections beside the one that listens; 4 serve thousands of waiters.
     pub max_connections: usize,
+    /// Seconds after which a connection is opened anew, give or take a tenth; 0 for no limit.
+    pub max_connection_age_s: u64,
+    /// `false` for poolers in transaction mode that know no prepared statements.
+    pub prepared_statements: bool,
 }
 
 impl Options {
     /// Options for one direct URL.
     pub fn new(url: &str) -> Self {
-        Self { url: Hidden::from(url), listen_url: None, max_connections: 4 }
+        Self { url: Hidden::from(url), listen_url: None, max_connections: 4, max_connection_age_s: 1800, prepared_statements: true }
     }
 }
 
@@ -202,6 +206,8 @@ fn prepare(options: &Options) -> Result<(Database, String), ConfigError> {
         url: Some(options.url.clone()),
         listen_url: options.listen_url.clone(),
         max_connections: options.max_connections.max(2),
+        max_connection_age_s: options.max_connection_age_s,
+        prepared_statements: options.prepared_statements,
     };
     let channel = format!("actions_reply_{}", uuid::Uuid::new_v4().simple());
     Ok((Database::new(&config, "auth-core actions client")?, channel))

@@ -26,7 +26,7 @@ impl Migrate {
                 say(format_args!("  {version:>4}  {name}"));
             }
         };
-        let schema::Migrated { from, to } = schema::migrate(config.database_url()?, tell).await?;
+        let schema::Migrated { from, to } = schema::migrate(&config.database, tell).await?;
         match (self.json, from == to) {
             (true, _) => say(json!({"from": from, "to": to})),
             (false, true) => say(format_args!("The schema is at version {to} already.")),

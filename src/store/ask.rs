@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use tokio_postgres::Row;
 
+use super::params::params;
 use super::{Database, StoreError};
 use crate::domain::Outcome;
 
@@ -70,45 +70,33 @@ pub struct Request {
 /// Enqueues all or, on an error, none; one row for each, in order.
 pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
     if let [Request { project_id, trigger, event }] = requests {
-        let rows = database
-            .run_within(PATIENCE, async |connection| {
-                sqlx::query(ENQUEUE).bind(project_id).bind(trigger).bind(event.get()).bind(reply_to).fetch_all(connection).await
-            })
-            .await?;
+        let rows = database.rows_within(PATIENCE, ENQUEUE, params![project_id, trigger, event.get(), reply_to]).await?;
         return states(&rows);
     }
     let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
     let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
     let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
-    let rows = database
-        .run_within(PATIENCE, async |connection| {
-            sqlx::query(ENQUEUE_MANY).bind(projects).bind(triggers).bind(events).bind(reply_to).fetch_all(connection).await
-        })
-        .await?;
+    let rows = database.rows_within(PATIENCE, ENQUEUE_MANY, params![projects, triggers, events, reply_to]).await?;
     states(&rows)
 }
 
 /// What became of these; an unknown one is an error.
 pub async fn results(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
-    let asking = async |connection: &mut PgConnection| sqlx::query(RESULTS).bind(ids).fetch_all(connection).await;
-    let rows = database.run_within(LONG_PATIENCE, asking).await?;
-    states(&rows)
+    states(&database.rows_within(LONG_PATIENCE, RESULTS, params![ids]).await?)
 }
 
 /// Stops waiting and returns the final states, in the order of the ids.
 pub async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
-    let ending = async |connection: &mut PgConnection| sqlx::query(ABANDON).bind(ids).fetch_all(connection).await;
-    let rows = database.run_within(LONG_PATIENCE, ending).await?;
-    states(&rows)
+    states(&database.rows_within(LONG_PATIENCE, ABANDON, params![ids]).await?)
 }
 
-fn states(rows: &[PgRow]) -> Result<Vec<State>, StoreError> {
-    rows.iter().map(state).collect::<Result<_, _>>().map_err(StoreError::from)
+fn states(rows: &[Row]) -> Result<Vec<State>, StoreError> {
+    rows.iter().map(state).collect::<Result<_, _>>()
 }
 
-fn state(row: &PgRow) -> Result<State, sqlx::Error> {
-    let outcome = row.try_get::<Option<&str>, _>("outcome")?;
-    let outcome = outcome.map(serde_json::from_str).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+fn state(row: &Row) -> Result<State, StoreError> {
+    let outcome = row.try_get::<_, Option<&str>>("outcome")?;
+    let outcome = outcome.map(serde_json::from_str).transpose().map_err(StoreError::unreadable)?;
     Ok(State {
         invocation_id: row.try_get("invocation_id")?,
         event_id: row.try_get("event_id")?,

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::Row;
-
+use super::params::params;
 use super::{Database, StoreError};
 use crate::domain::{Action, Project, Trigger};
 
@@ -25,37 +24,34 @@ where id = any ($1)";
 pub async fn action_versions(database: &Database, asked: &[(String, i32)]) -> Result<Vec<Action>, StoreError> {
     let ids: Vec<&str> = asked.iter().map(|(id, _)| id.as_str()).collect();
     let versions: Vec<i32> = asked.iter().map(|(_, version)| *version).collect();
-    let rows = database.run(async |connection| sqlx::query(ACTION_VERSIONS).bind(ids).bind(versions).fetch_all(connection).await).await?;
-    let word = |error: crate::domain::UnknownWord| sqlx::Error::Decode(Box::new(error));
+    let rows = database.rows(ACTION_VERSIONS, params![ids, versions]).await?;
     rows.iter()
         .map(|row| {
             Ok(Action {
                 id: row.try_get("action_id")?,
                 version: row.try_get("version")?,
-                trigger: row.try_get::<&str, _>("trigger")?.parse::<Trigger>().map_err(word)?,
+                trigger: row.try_get::<_, &str>("trigger")?.parse::<Trigger>().map_err(StoreError::unreadable)?,
                 endpoint_url: row.try_get("endpoint_url")?,
-                timeout: Duration::from_millis(row.try_get::<i32, _>("timeout_ms")?.unsigned_abs().into()),
-                fail_mode: row.try_get::<&str, _>("fail_mode")?.parse().map_err(word)?,
-                on_killed: row.try_get::<&str, _>("on_killed")?.parse().map_err(word)?,
+                timeout: Duration::from_millis(row.try_get::<_, i32>("timeout_ms")?.unsigned_abs().into()),
+                fail_mode: row.try_get::<_, &str>("fail_mode")?.parse().map_err(StoreError::unreadable)?,
+                on_killed: row.try_get::<_, &str>("on_killed")?.parse().map_err(StoreError::unreadable)?,
                 require_response_signature: row.try_get("require_response_signature")?,
             })
         })
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+        .collect::<Result<_, StoreError>>()
 }
 
 /// Reads projects.
 pub async fn projects(database: &Database, ids: &[String]) -> Result<Vec<(String, Project)>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(PROJECTS).bind(ids).fetch_all(connection).await).await?;
+    let rows = database.rows(PROJECTS, params![ids]).await?;
     rows.iter()
         .map(|row| {
             let project = Project {
                 revision: row.try_get("revision")?,
                 roles_action_override: row.try_get("roles_action_override")?,
-                role_slugs: row.try_get::<Vec<String>, _>("role_slugs")?.into_iter().collect::<HashSet<_>>(),
+                role_slugs: row.try_get::<_, Vec<String>>("role_slugs")?.into_iter().collect::<HashSet<_>>(),
             };
             Ok((row.try_get("id")?, project))
         })
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+        .collect::<Result<_, StoreError>>()
 }

@@ -1,10 +1,10 @@
 //! What the leading janitor does that has no hurry.
 
-use sqlx::Row;
-
 use super::duties::replies;
 use super::notify::notify;
-use super::{Database, StoreError};
+use super::params::params;
+use super::pool::LONG_ANSWER;
+use super::{Database, StoreError, scalars};
 
 /// Rotations whose overlap is over, and test events of actions that opted in. What the last
 /// test events say is looked at before the next ones are sent.
@@ -48,7 +48,7 @@ pub struct Done {
 
 /// Does what is due.
 pub async fn do_due(database: &Database, epoch: i64) -> Result<Done, StoreError> {
-    let row = database.run(async |connection| sqlx::query(CHORES).bind(epoch).fetch_one(connection).await).await?;
+    let row = database.row(CHORES, params![epoch]).await?;
     Ok(Done { rotations: row.try_get("rotations")?, checks: row.try_get("checks")?, is_fleet_blamed: row.try_get("is_fleet_blamed")? })
 }
 
@@ -56,12 +56,11 @@ pub async fn do_due(database: &Database, epoch: i64) -> Result<Done, StoreError>
 pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, StoreError> {
     let mut ended = 0;
     loop {
-        let ids: Vec<String> = database.run_long(async |connection| sqlx::query_scalar(LEFT_BEHIND).fetch_all(connection).await).await?;
+        let ids: Vec<String> = scalars(&database.rows_within(LONG_ANSWER, LEFT_BEHIND, params![]).await?)?;
         if ids.is_empty() {
             return Ok(ended);
         }
-        let rows =
-            database.run_long(async |connection| sqlx::query(END_LEFT_BEHIND).bind(epoch).bind(&ids).fetch_all(connection).await).await?;
+        let rows = database.rows_within(LONG_ANSWER, END_LEFT_BEHIND, params![epoch, ids]).await?;
         if rows.is_empty() {
             return Ok(ended); // another leads, or their results got there first
         }
@@ -72,16 +71,16 @@ pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, S
 
 /// Makes partitions ahead; returns how many.
 pub async fn make_partitions(database: &Database) -> Result<i32, StoreError> {
-    database.run_long(async |connection| sqlx::query_scalar(MAKE_PARTITIONS).fetch_one(connection).await).await
+    Ok(database.row_within(LONG_ANSWER, MAKE_PARTITIONS, params![]).await?.try_get(0)?)
 }
 
 /// Adds up ten minutes of invocations; false where there is nothing to add up yet.
 pub async fn count_next(database: &Database) -> Result<bool, StoreError> {
-    database.run_long(async |connection| sqlx::query_scalar(COUNT_NEXT).fetch_one(connection).await).await
+    Ok(database.row_within(LONG_ANSWER, COUNT_NEXT, params![]).await?.try_get(0)?)
 }
 
 /// Drops days past the retention that were added up; returns how many.
 pub async fn drop_partitions(database: &Database, epoch: i64, retention_days: u32) -> Result<i32, StoreError> {
     let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
-    database.run_long(async |connection| sqlx::query_scalar(DROP_PARTITIONS).bind(epoch).bind(keep).fetch_one(connection).await).await
+    Ok(database.row_within(LONG_ANSWER, DROP_PARTITIONS, params![epoch, keep]).await?.try_get(0)?)
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::params::params;
+use super::pool::{ANSWER, LONG_ANSWER};
 use super::{Database, StoreError};
 use crate::domain::Trigger;
 
@@ -102,29 +103,32 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let milliseconds = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
     let (actions, rooms): (Vec<&str>, Vec<i32>) = tight.iter().map(|(action, room)| (action.as_str(), count(*room))).unzip();
-    let claiming = async |connection: &mut PgConnection| {
-        sqlx::query(CLAIM)
-            .bind(token)
-            .bind(count(room.limit))
-            .bind(full)
-            .bind(actions)
-            .bind(rooms)
-            .bind(count(room.per_action))
-            .bind(worker)
-            .bind(look.back.map(milliseconds))
-            .bind(look.least_left.map(milliseconds))
-            .bind(look.says_awake)
-            .fetch_all(connection)
-            .await
-    };
     // The first look goes through the whole queue, and all that vacuum could not clean up yet.
-    let rows = if look.back.is_none() { database.run_long(claiming).await? } else { database.run(claiming).await? };
-    let mut claims: Vec<Claim> = rows.iter().map(|row| read(row, token)).collect::<Result<_, sqlx::Error>>()?;
+    let limit = if look.back.is_none() { LONG_ANSWER } else { ANSWER };
+    let rows = database
+        .rows_within(
+            limit,
+            CLAIM,
+            params![
+                token,
+                count(room.limit),
+                full,
+                actions,
+                rooms,
+                count(room.per_action),
+                worker,
+                look.back.map(milliseconds),
+                look.least_left.map(milliseconds),
+                look.says_awake
+            ],
+        )
+        .await?;
+    let mut claims: Vec<Claim> = rows.iter().map(|row| read(row, token)).collect::<Result<_, StoreError>>()?;
     claims.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     Ok(claims)
 }
 
-fn read(row: &PgRow, token: Uuid) -> Result<Claim, sqlx::Error> {
+fn read(row: &Row, token: Uuid) -> Result<Claim, StoreError> {
     let trigger: &str = row.try_get("trigger")?;
     Ok(Claim {
         id: row.try_get("id")?,
@@ -132,7 +136,7 @@ fn read(row: &PgRow, token: Uuid) -> Result<Claim, sqlx::Error> {
         event_id: row.try_get("event_id")?,
         project_id: row.try_get("project_id")?,
         project_revision: row.try_get("project_revision")?,
-        trigger: trigger.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        trigger: trigger.parse().map_err(StoreError::unreadable)?,
         action_id: row.try_get("action_id")?,
         action_version: row.try_get("action_version")?,
         test: row.try_get("test")?,

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::notify::{Reply, pack};
-use super::{Database, StoreError};
+use super::params::params;
+use super::{Database, StoreError, scalars};
 use crate::domain::Status;
 
 /// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
@@ -57,33 +58,33 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
             .flat_map(|ending| ending.notes.iter().map(move |(event, details)| (ending.id.as_str(), event.as_str(), details.as_str())))
     };
     let (channels, payloads) = pack(replies);
-    let ids = database
-        .run(async |connection| {
-            sqlx::query_scalar::<_, Vec<String>>(COMPLETE)
-                .bind(column(endings, |e| e.id.as_str()))
-                .bind(column(endings, |e| e.token))
-                .bind(column(endings, |e| e.status.as_str()))
-                .bind(column(endings, |e| e.outcome.as_str()))
-                .bind(column(endings, |e| e.http_status))
-                .bind(column(endings, |e| e.duration_ms))
-                .bind(column(endings, |e| e.phases.as_deref()))
-                .bind(column(endings, |e| e.error.as_deref()))
-                .bind(column(endings, |e| e.response_sha256.as_deref()))
-                .bind(column(endings, |e| e.overrode))
-                .bind(notes().map(|(id, _, _)| id).collect::<Vec<_>>())
-                .bind(notes().map(|(_, event, _)| event).collect::<Vec<_>>())
-                .bind(notes().map(|(_, _, details)| details).collect::<Vec<_>>())
-                .bind(channels)
-                .bind(payloads)
-                .fetch_one(connection)
-                .await
-        })
-        .await?;
+    let ids: Vec<String> = database
+        .row(
+            COMPLETE,
+            params![
+                column(endings, |e| e.id.as_str()),
+                column(endings, |e| e.token),
+                column(endings, |e| e.status.as_str()),
+                column(endings, |e| e.outcome.as_str()),
+                column(endings, |e| e.http_status),
+                column(endings, |e| e.duration_ms),
+                column(endings, |e| e.phases.as_deref()),
+                column(endings, |e| e.error.as_deref()),
+                column(endings, |e| e.response_sha256.as_deref()),
+                column(endings, |e| e.overrode),
+                notes().map(|(id, _, _)| id).collect::<Vec<_>>(),
+                notes().map(|(_, event, _)| event).collect::<Vec<_>>(),
+                notes().map(|(_, _, details)| details).collect::<Vec<_>>(),
+                channels,
+                payloads,
+            ],
+        )
+        .await?
+        .try_get(0)?;
     Ok(ids.into_iter().collect())
 }
 
 /// Which of these are decided, by whomever.
 pub async fn landed(database: &Database, ids: &[&str]) -> Result<HashSet<String>, StoreError> {
-    let ids = database.run(async |connection| sqlx::query_scalar::<_, String>(LANDED).bind(ids).fetch_all(connection).await).await?;
-    Ok(ids.into_iter().collect())
+    Ok(scalars::<String>(&database.rows(LANDED, params![ids]).await?)?.into_iter().collect())
 }

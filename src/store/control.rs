@@ -1,11 +1,9 @@
 //! What control planes and operators ask of the SQL interface. Rows come as the JSON text
 //! that PostgreSQL wrote, so that no number changes on its way to a screen.
 
-use sqlx::postgres::PgArguments;
-use sqlx::query::QueryScalar;
-use sqlx::{Postgres, Row};
-
-use super::{Database, StoreError};
+use super::params::{Param, params};
+use super::pool::LONG_ANSWER;
+use super::{Database, StoreError, scalars};
 
 /// A new action.
 pub const CREATE: &str = "-- create action: bind an endpoint to a trigger
@@ -67,14 +65,14 @@ where i.finished_at >= now() - $1 * interval '1 millisecond' and ($2::text is nu
 order by i.finished_at
 limit 50000";
 
-type Rows<'a> = QueryScalar<'a, Postgres, String, PgArguments>;
-
-async fn one(database: &Database, query: Rows<'_>) -> Result<String, StoreError> {
-    database.run_long(async |connection| query.fetch_one(connection).await).await
+/// The JSON text of the only row.
+async fn one(database: &Database, sql: &'static str, params: &[Param<'_>]) -> Result<String, StoreError> {
+    Ok(database.row_within(LONG_ANSWER, sql, params).await?.try_get(0)?)
 }
 
-async fn many(database: &Database, query: Rows<'_>) -> Result<Vec<String>, StoreError> {
-    database.run_long(async |connection| query.fetch_all(connection).await).await
+/// The JSON text of each row.
+async fn many(database: &Database, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<String>, StoreError> {
+    scalars(&database.rows_within(LONG_ANSWER, sql, params).await?)
 }
 
 /// What a new action is made of.
@@ -92,73 +90,78 @@ pub struct NewAction<'a> {
 
 /// Makes an action; its row.
 pub async fn create(database: &Database, new: &NewAction<'_>, actor: &str) -> Result<String, StoreError> {
-    let query = sqlx::query_scalar(CREATE)
-        .bind(new.project_id)
-        .bind(new.trigger)
-        .bind(new.endpoint_url)
-        .bind(new.name)
-        .bind(new.timeout_ms)
-        .bind(new.fail_mode)
-        .bind(new.on_killed)
-        .bind(new.require_response_signature)
-        .bind(actor);
-    one(database, query).await
+    one(
+        database,
+        CREATE,
+        params![
+            new.project_id,
+            new.trigger,
+            new.endpoint_url,
+            new.name,
+            new.timeout_ms,
+            new.fail_mode,
+            new.on_killed,
+            new.require_response_signature,
+            actor
+        ],
+    )
+    .await
 }
 
 /// Changes an action; `changes` is a JSON object. Its row.
 pub async fn update(database: &Database, action: &str, changes: &str, actor: &str) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(UPDATE).bind(action).bind(changes).bind(actor)).await
+    one(database, UPDATE, params![action, changes, actor]).await
 }
 
 /// Switches an action on or off; its row.
 pub async fn set_enabled(database: &Database, action: &str, enabled: bool, actor: &str) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(SET_ENABLED).bind(action).bind(enabled).bind(actor)).await
+    one(database, SET_ENABLED, params![action, enabled, actor]).await
 }
 
 /// Takes back a kill; the action's row.
 pub async fn reenable(database: &Database, action: &str, actor: &str) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(REENABLE).bind(action).bind(actor)).await
+    one(database, REENABLE, params![action, actor]).await
 }
 
 /// Deletes an action for good; its row a last time.
 pub async fn delete(database: &Database, action: &str, actor: &str) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(DELETE).bind(action).bind(actor)).await
+    one(database, DELETE, params![action, actor]).await
 }
 
 /// Gives an action a new secret; its row.
 pub async fn rotate_secret(database: &Database, action: &str, actor: &str, overlap_s: i32) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(ROTATE_SECRET).bind(action).bind(actor).bind(overlap_s)).await
+    one(database, ROTATE_SECRET, params![action, actor, overlap_s]).await
 }
 
 /// Ends a rotation's overlap; the action's row.
 pub async fn finish_rotation(database: &Database, action: &str, actor: &str) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(FINISH_ROTATION).bind(action).bind(actor)).await
+    one(database, FINISH_ROTATION, params![action, actor]).await
 }
 
 /// One action's row, if there is such an action.
 pub async fn show(database: &Database, action: &str) -> Result<Option<String>, StoreError> {
-    Ok(many(database, sqlx::query_scalar(SHOW).bind(action)).await?.pop())
+    Ok(many(database, SHOW, params![action]).await?.pop())
 }
 
 /// Every action's row, or those of a project.
 pub async fn list(database: &Database, project: Option<&str>) -> Result<Vec<String>, StoreError> {
-    many(database, sqlx::query_scalar(LIST).bind(project)).await
+    many(database, LIST, params![project]).await
 }
 
 /// Records which root key derives a secret, unless that is known; the key that counts.
 pub async fn record_secret(database: &Database, action: &str, version: i32, key_id: &str, sha256: &str) -> Result<String, StoreError> {
-    one(database, sqlx::query_scalar(RECORD_SECRET).bind(action).bind(version).bind(key_id).bind(sha256)).await
+    one(database, RECORD_SECRET, params![action, version, key_id, sha256]).await
 }
 
 /// Sends a made-up event: the invocation's id, and for how many milliseconds to wait.
 pub async fn send_test(database: &Database, action: &str) -> Result<(String, i32), StoreError> {
-    let row = database.run(async |connection| sqlx::query(SEND_TEST).bind(action).fetch_one(connection).await).await?;
+    let row = database.row(SEND_TEST, params![action]).await?;
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// The outcome of an invocation as JSON text, once there is one.
 pub async fn outcome(database: &Database, invocation: &str) -> Result<Option<String>, StoreError> {
-    database.run(async |connection| sqlx::query_scalar(OUTCOME).bind(invocation).fetch_one(connection).await).await
+    Ok(database.row(OUTCOME, params![invocation]).await?.try_get(0)?)
 }
 
 /// Which invocations to list.
@@ -172,21 +175,20 @@ pub struct Wanted<'a> {
 
 /// The newest invocations.
 pub async fn invocations(database: &Database, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
-    let query = sqlx::query_scalar(INVOCATIONS).bind(wanted.action).bind(wanted.project).bind(wanted.status).bind(wanted.most);
-    many(database, query).await
+    many(database, INVOCATIONS, params![wanted.action, wanted.project, wanted.status, wanted.most]).await
 }
 
 /// One invocation, if it is within the retention.
 pub async fn invocation(database: &Database, id: &str) -> Result<Option<String>, StoreError> {
-    Ok(many(database, sqlx::query_scalar(INVOCATION).bind(id)).await?.pop())
+    Ok(many(database, INVOCATION, params![id]).await?.pop())
 }
 
 /// How long an invocation took, once it is decided.
 pub async fn measured(database: &Database, id: &str) -> Result<Option<String>, StoreError> {
-    Ok(many(database, sqlx::query_scalar(MEASURED).bind(id)).await?.pop())
+    Ok(many(database, MEASURED, params![id]).await?.pop())
 }
 
 /// What finished in the last milliseconds, oldest first.
 pub async fn finished(database: &Database, within_ms: f64, action: Option<&str>) -> Result<Vec<String>, StoreError> {
-    many(database, sqlx::query_scalar(FINISHED).bind(within_ms).bind(action)).await
+    many(database, FINISHED, params![within_ms, action]).await
 }

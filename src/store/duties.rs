@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use sqlx::{Connection, Row};
 use time::OffsetDateTime;
+use tokio_postgres::Row;
 
+use super::connection::Connection;
 use super::notify::{NOTIFY_WITH_COMMIT, Reply, notify, notify_on};
+use super::params::params;
+use super::pool::{ANSWER, LONG_ANSWER};
 use super::{Database, StoreError};
 use crate::config::Config;
 
@@ -76,23 +78,23 @@ pub struct Mails {
 /// time; and what the outbox holds.
 pub async fn take_lead(database: &Database, janitor: &str, lease: Duration) -> Result<(Option<i64>, OffsetDateTime, Mails), StoreError> {
     let lease_ms = lease.as_secs_f64() * 1000.0;
-    let row = database.run(async |connection| sqlx::query(TAKE_LEAD).bind(janitor).bind(lease_ms).fetch_one(connection).await).await?;
+    let row = database.row(TAKE_LEAD, params![janitor, lease_ms]).await?;
     Ok((row.try_get(0)?, row.try_get(1)?, Mails { waiting: row.try_get(2)?, is_due: row.try_get(3)? }))
 }
 
 /// Lets another janitor lead at once.
 pub async fn give_up_lead(database: &Database, epoch: i64, janitor: &str) -> Result<(), StoreError> {
-    database.run(async |connection| sqlx::query(GIVE_UP_LEAD).bind(epoch).bind(janitor).execute(connection).await).await.map(|_| ())
+    database.execute(GIVE_UP_LEAD, params![epoch, janitor]).await
 }
 
 /// Ends what is overdue and tells the waiters; returns how many expired. Looks at what was
 /// enqueued within `look_back`.
 pub async fn end_overdue(database: &Database, epoch: i64, look_back: Duration) -> Result<usize, StoreError> {
     let look_back = milliseconds(look_back);
-    let rows = database.run(async |connection| sqlx::query(END_OVERDUE).bind(epoch).bind(look_back).fetch_all(connection).await).await?;
+    let rows = database.rows(END_OVERDUE, params![epoch, look_back]).await?;
     // Whoever is not told, because this process dies right here, asks at its own deadline.
     notify(database, &replies(&rows)?).await?;
-    Ok(rows.iter().filter(|row| row.get::<&str, _>("status") == "expired").count())
+    Ok(rows.iter().filter(|row| row.get::<_, &str>("status") == "expired").count())
 }
 
 fn milliseconds(duration: Duration) -> i32 {
@@ -100,10 +102,10 @@ fn milliseconds(duration: Duration) -> i32 {
 }
 
 /// What to tell the waiters of rows with status, `invocation_id`, `reply_to` and outcome.
-pub(super) fn replies(rows: &[PgRow]) -> Result<Vec<Reply>, sqlx::Error> {
-    let reply = |row: &PgRow| -> Result<Option<Reply>, sqlx::Error> {
+pub(super) fn replies(rows: &[Row]) -> Result<Vec<Reply>, StoreError> {
+    let reply = |row: &Row| -> Result<Option<Reply>, StoreError> {
         let Some(channel) = row.try_get("reply_to")? else { return Ok(None) };
-        let status = if row.try_get::<&str, _>("status")? == "killed" { "killed" } else { "expired" };
+        let status = if row.try_get::<_, &str>("status")? == "killed" { "killed" } else { "expired" };
         Ok(Some(Reply { channel, id: row.try_get("invocation_id")?, status, outcome: row.try_get("outcome")? }))
     };
     rows.iter().filter_map(|row| reply(row).transpose()).collect()
@@ -113,18 +115,18 @@ pub(super) fn replies(rows: &[PgRow]) -> Result<Vec<Reply>, sqlx::Error> {
 pub async fn publish_settings(database: &Database, epoch: i64, config: &Config) -> Result<(), StoreError> {
     let limits = &config.kill_switch;
     database
-        .run(async |connection| {
-            sqlx::query(PUBLISH_SETTINGS)
-                .bind(config.deadline.queue_allowance_ms.cast_signed())
-                .bind(limits.window_s.cast_signed())
-                .bind(limits.error_ratio)
-                .bind(limits.timeout_ratio)
-                .bind(limits.consecutive_5xx.cast_signed())
-                .bind(limits.min_samples.cast_signed())
-                .bind(epoch)
-                .execute(connection)
-                .await
-        })
+        .rows(
+            PUBLISH_SETTINGS,
+            params![
+                config.deadline.queue_allowance_ms.cast_signed(),
+                limits.window_s.cast_signed(),
+                limits.error_ratio,
+                limits.timeout_ratio,
+                limits.consecutive_5xx.cast_signed(),
+                limits.min_samples.cast_signed(),
+                epoch
+            ],
+        )
         .await
         .map(|_| ())
 }
@@ -161,8 +163,8 @@ pub struct Counts {
 /// enabled again is left out; what is killed by now is not.
 pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Second>, StoreError> {
     let ago_ms = ago.as_secs_f64() * 1000.0;
-    let rows = database.run_long(async |connection| sqlx::query(RECENT_SECONDS).bind(ago_ms).fetch_all(connection).await).await?;
-    let count = |row: &PgRow, name: &str| row.try_get::<i64, _>(name).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let rows = database.rows_within(LONG_ANSWER, RECENT_SECONDS, params![ago_ms]).await?;
+    let count = |row: &Row, name: &str| row.try_get::<_, i64>(name).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     rows.iter()
         .map(|row| {
             let broken_at: Option<OffsetDateTime> = row.try_get("row_broken_at")?;
@@ -175,20 +177,18 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
                 row_of_5xx: u32::try_from(row_of_5xx).unwrap_or(u32::MAX),
                 breaks_row: broken_at.is_some(),
             };
-            let counting_since = row.try_get::<Option<OffsetDateTime>, _>("counting_since")?.map(OffsetDateTime::unix_timestamp);
+            let counting_since = row.try_get::<_, Option<OffsetDateTime>>("counting_since")?.map(OffsetDateTime::unix_timestamp);
             Ok(Second { action_id: row.try_get("action_id")?, second: row.try_get("second")?, counting_since, counts })
         })
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+        .collect::<Result<_, StoreError>>()
 }
 
 /// Actions in a row of 5xx: id, length, and since when they count, in seconds since 1970.
 pub async fn streaks(database: &Database) -> Result<Vec<(String, i64, i64)>, StoreError> {
-    let rows = database.run_long(async |connection| sqlx::query(STREAKS).fetch_all(connection).await).await?;
+    let rows = database.rows_within(LONG_ANSWER, STREAKS, params![]).await?;
     rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<OffsetDateTime, _>(2)?.unix_timestamp())))
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, OffsetDateTime>(2)?.unix_timestamp())))
+        .collect::<Result<_, StoreError>>()
 }
 
 /// The exact figures of an action that is neither killed nor disabled.
@@ -209,7 +209,7 @@ pub struct Figures {
 
 /// Reads the exact figures of these actions.
 pub async fn figures(database: &Database, actions: &[String]) -> Result<Vec<Figures>, StoreError> {
-    let rows = database.run_long(async |connection| sqlx::query(SWITCHES).bind(actions).fetch_all(connection).await).await?;
+    let rows = database.rows_within(LONG_ANSWER, SWITCHES, params![actions]).await?;
     rows.iter()
         .map(|row| {
             Ok(Figures {
@@ -226,8 +226,7 @@ pub async fn figures(database: &Database, actions: &[String]) -> Result<Vec<Figu
                 consecutive_5xx: row.try_get("consecutive_5xx")?,
             })
         })
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+        .collect::<Result<_, StoreError>>()
 }
 
 /// The mail that tells people of a kill.
@@ -251,28 +250,19 @@ pub async fn kill(
     let details = serde_json::json!({
         "calls": figures.calls, "errors": figures.errors, "timeouts": figures.timeouts, "error_ratio": figures.error_ratio,
         "timeout_ratio": figures.timeout_ratio, "consecutive_5xx": figures.consecutive_5xx,
-    });
-    database
-        .run(async |connection| {
-            let mut transaction = connection.begin().await?;
-            sqlx::query(BOUNDS).execute(&mut *transaction).await?;
-            let killed = sqlx::query_scalar::<_, bool>(KILL)
-                .bind(epoch)
-                .bind(&figures.action_id)
-                .bind(figures.counting_since)
-                .bind(reason)
-                .bind(details.to_string())
-                .bind(&mail.subject)
-                .bind(&mail.text)
-                .bind(&mail.html)
-                .fetch_one(&mut *transaction)
-                .await?;
-            if killed {
-                let ended = sqlx::query(END_OVERDUE).bind(epoch).bind(milliseconds(look_back)).fetch_all(&mut *transaction).await?;
-                notify_on(&mut transaction, NOTIFY_WITH_COMMIT, &replies(&ended)?).await?;
-            }
-            transaction.commit().await?;
-            Ok(killed)
-        })
-        .await
+    })
+    .to_string();
+    let killing = async |connection: &mut Connection| {
+        connection.query(BOUNDS, params![]).await?;
+        let Mail { subject, text, html } = mail;
+        let rows =
+            connection.query(KILL, params![epoch, figures.action_id, figures.counting_since, reason, details, subject, text, html]).await?;
+        let killed = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false);
+        if killed {
+            let ended = connection.query(END_OVERDUE, params![epoch, milliseconds(look_back)]).await?;
+            notify_on(connection, NOTIFY_WITH_COMMIT, &replies(&ended)?).await?;
+        }
+        Ok(killed)
+    };
+    database.run_within(ANSWER, async |connection| connection.transaction(killing).await).await
 }

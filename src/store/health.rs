@@ -1,9 +1,9 @@
 //! What `actionsctl doctor` asks the database.
 
-use sqlx::Row;
 use time::OffsetDateTime;
 
 use super::listen::{Heard, Listener};
+use super::params::params;
 use super::{Database, StoreError};
 
 /// The server, and how safe its commits are.
@@ -54,7 +54,7 @@ pub struct Server {
 
 /// Asks the server about itself.
 pub async fn server(database: &Database) -> Result<Server, StoreError> {
-    let row = database.run(async |connection| sqlx::query(SERVER).fetch_one(connection).await).await?;
+    let row = database.row(SERVER, params![]).await?;
     Ok(Server {
         version: row.try_get(0)?,
         durable: row.try_get(1)?,
@@ -79,7 +79,7 @@ pub struct Actions {
 
 /// Asks what the actions need.
 pub async fn actions(database: &Database) -> Result<Actions, StoreError> {
-    let row = database.run(async |connection| sqlx::query(ACTIONS).fetch_one(connection).await).await?;
+    let row = database.row(ACTIONS, params![]).await?;
     Ok(Actions { keys: row.try_get(0)?, endpoints: row.try_get(1)?, unrecorded: row.try_get(2)? })
 }
 
@@ -95,7 +95,7 @@ pub struct Fleet {
 
 /// Asks who runs.
 pub async fn fleet(database: &Database) -> Result<Fleet, StoreError> {
-    let row = database.run(async |connection| sqlx::query(FLEET).fetch_one(connection).await).await?;
+    let row = database.row(FLEET, params![]).await?;
     Ok(Fleet {
         workers: row.try_get(0)?,
         janitor_leads: row.try_get(1)?,
@@ -109,7 +109,7 @@ pub async fn fleet(database: &Database) -> Result<Fleet, StoreError> {
 pub async fn hears_itself(database: &Database) -> Result<(), StoreError> {
     let channel = format!("actions_doctor_{}", uuid::Uuid::new_v4().simple());
     let mut listener = Listener::connect(database, &channel).await?;
-    database.run(async |connection| sqlx::query(ECHO).bind(&channel).execute(connection).await).await?;
+    database.rows(ECHO, params![channel]).await?;
     match tokio::time::timeout(std::time::Duration::from_secs(3), listener.next()).await {
         Ok(Heard::Payload(_)) => Ok(()),
         Ok(Heard::Reconnected) | Err(_) => Err(StoreError::Unreachable("a notification did not arrive within 3 s".to_owned())),

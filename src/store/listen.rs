@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::Executor;
-use sqlx::postgres::{PgListener, PgPoolOptions};
-
+use super::connection::Connection;
 use super::{Database, StoreError};
 
 /// The channel on which the fleet is woken.
@@ -30,7 +28,7 @@ pub enum Heard {
 pub struct Listener {
     database: Database,
     channel: String,
-    connection: Option<PgListener>,
+    connection: Option<Connection>,
 }
 
 impl Listener {
@@ -61,19 +59,14 @@ impl Listener {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             };
-            match tokio::time::timeout(SILENCE, connection.try_recv()).await {
-                Ok(Ok(Some(notification))) => return Heard::Payload(notification.payload().to_owned()),
-                Ok(Ok(None)) => {
-                    tracing::warn!("the listening connection was lost");
-                    self.connection = None;
-                }
+            match tokio::time::timeout(SILENCE, connection.notification()).await {
+                Ok(Ok(notification)) => return Heard::Payload(notification.payload().to_owned()),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the listening connection was lost");
                     self.connection = None;
                 }
                 Err(_) => {
-                    let proof = tokio::time::timeout(PROOF, connection.execute("-- listen: still there\nselect 1"));
-                    if !matches!(proof.await, Ok(Ok(_))) {
+                    if !matches!(tokio::time::timeout(PROOF, connection.check()).await, Ok(Ok(()))) {
                         tracing::warn!("the listening connection fell silent");
                         self.connection = None;
                     }
@@ -83,18 +76,8 @@ impl Listener {
     }
 }
 
-async fn open(database: &Database, channel: &str) -> Result<PgListener, StoreError> {
-    let opening = async {
-        // PgListener wants a pool; one of a single connection is what it keeps for itself.
-        let pool = PgPoolOptions::new().max_connections(1).connect_with(database.listen_options()).await?;
-        let mut listener = PgListener::connect_with(&pool).await?;
-        listener.eager_reconnect(false);
-        listener.ignore_pool_close_event(true);
-        listener.listen(channel).await?;
-        Ok::<_, sqlx::Error>(listener)
-    };
-    match tokio::time::timeout(Duration::from_secs(5), opening).await {
-        Ok(result) => result.map_err(StoreError::from),
-        Err(_) => Err(StoreError::Unreachable("no answer within 5 s".to_owned())),
-    }
+async fn open(database: &Database, channel: &str) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(database.listen_settings()).await?;
+    connection.batch(&format!("-- listen: for what is told here\nlisten \"{}\"", channel.replace('"', "\"\""))).await?;
+    Ok(connection)
 }

@@ -13,6 +13,7 @@ pub mod catalog;
 pub mod chores;
 pub mod claim;
 pub mod complete;
+mod connection;
 pub mod control;
 pub mod duties;
 pub mod gather;
@@ -20,10 +21,12 @@ pub mod health;
 pub mod listen;
 pub mod notify;
 pub mod outbox;
+mod params;
 pub mod pool;
 pub mod processes;
 pub mod schema;
 pub mod secrets;
+mod settings;
 
 pub use pool::Database;
 
@@ -48,6 +51,9 @@ pub enum StoreError {
     /// The schema is not the one this program was built for.
     #[error("{0}")]
     Schema(String),
+    /// The answer has another form than this program expects.
+    #[error("the database's answer was not understood: {0}")]
+    Unreadable(String),
 }
 
 fn suffix(separator: &str, text: &str) -> String {
@@ -64,30 +70,56 @@ impl StoreError {
     /// the state of the server: away, read only after a failover, a lock or a deadlock in the way.
     pub fn blames_request(&self) -> bool {
         // 22 data, 23 constraints, 54 sizes.
-        matches!(self, Self::Refused { code, .. } if ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+        self.has_class(&["22", "23", "54"])
+    }
+
+    /// Whether another connection may have what this one lacks: it is gone, it leads to a server
+    /// that takes no writes (25006), or to a standby or an outdated plan (0A000).
+    pub(super) fn is_of_connection(&self) -> bool {
+        self.is_unreachable() || self.has_class(&["25006", "0A000"])
+    }
+
+    fn unreadable(error: impl std::fmt::Display) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+
+    fn has_class(&self, classes: &[&str]) -> bool {
+        matches!(self, Self::Refused { code, .. } if classes.iter().any(|class| code.starts_with(class)))
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(database) => {
-                let code = database.code().unwrap_or_default().into_owned();
-                let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-                // 08 connection, 53 resources, 57 shutdown and cancel: the server's weather.
-                if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) {
-                    return Self::Unreachable(database.message().to_owned());
-                }
-                Self::Refused {
-                    message: database.message().to_owned(),
-                    detail: postgres.and_then(|error| error.detail()).unwrap_or_default().to_owned(),
-                    hint: postgres.and_then(|error| error.hint()).unwrap_or_default().to_owned(),
-                    code,
-                }
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(refused) = error.as_db_error() {
+            let code = refused.code().code().to_owned();
+            // 08 connection, 53 resources, 57 shutdown and cancel: the server's weather.
+            if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) {
+                return Self::Unreachable(refused.message().to_owned());
             }
-            other => Self::Unreachable(other.to_string()),
+            return Self::Refused {
+                message: refused.message().to_owned(),
+                detail: refused.detail().unwrap_or_default().to_owned(),
+                hint: refused.hint().unwrap_or_default().to_owned(),
+                code,
+            };
         }
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        // The driver says by its words alone that it could not read a column.
+        if ["error deserializing", "invalid column", "error serializing", "expected "].iter().any(|start| text.starts_with(start)) {
+            return Self::Unreadable(text);
+        }
+        Self::Unreachable(text)
     }
+}
+
+/// The first column of each row.
+fn scalars<T: for<'a> tokio_postgres::types::FromSql<'a>>(rows: &[tokio_postgres::Row]) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(StoreError::from)
 }
 
 /// Every statement of this room with the role that runs it, for the test that prepares each
@@ -126,6 +158,9 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_admin", control::RECORD_SECRET),
     ("actions_admin", control::SEND_TEST),
     ("actions_admin", control::OUTCOME),
+    ("actions_core", connection::PIN),
+    ("actions_core", schema::LOCK),
+    ("actions_core", schema::ENCODING),
     ("actions_core", health::SERVER),
     ("actions_core", health::ECHO),
     ("actions_admin", health::ACTIONS),

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
-
+use super::connection::Connection;
+use super::params::params;
+use super::pool::ANSWER;
 use super::{Database, StoreError};
 
 /// A NOTIFY takes an instance-wide lock at commit: asynchronous, it holds the lock for no flush.
@@ -60,12 +61,12 @@ pub async fn notify(database: &Database, replies: &[Reply]) -> Result<(), StoreE
     if replies.is_empty() {
         return Ok(());
     }
-    database.run(async |connection| notify_on(connection, NOTIFY, replies).await).await
+    database.run_within(ANSWER, async |connection| notify_on(connection, NOTIFY, replies).await).await
 }
 
-pub(super) async fn notify_on(connection: &mut PgConnection, statement: &'static str, replies: &[Reply]) -> Result<(), sqlx::Error> {
+pub(super) async fn notify_on(connection: &mut Connection, statement: &'static str, replies: &[Reply]) -> Result<(), StoreError> {
     let (channels, payloads) = pack(replies);
-    sqlx::query(statement).bind(channels).bind(payloads).execute(connection).await.map(|_| ())
+    connection.query(statement, params![channels, payloads]).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Mail that waits to be sent. Whoever takes one holds it for a minute; what is not reported
 //! as sent by then is taken again.
 
-use sqlx::Row;
-
+use super::params::params;
 use super::{Database, StoreError};
 
 /// Due mails, the oldest first, for the leading janitor alone.
@@ -25,7 +24,8 @@ returning m.id, m.action_id, m.recipient, m.subject, m.text_body, m.html_body, m
 pub const HOLD: &str = "-- hold mail: for another minute, if this attempt still has it
 update actions_private.mail_outbox
 set next_attempt_at = clock_timestamp() + interval '1 minute'
-where id = $1 and attempts = $2 and sent_at is null and actions_private.leads($3)";
+where id = $1 and attempts = $2 and sent_at is null and actions_private.leads($3)
+returning id";
 
 /// It is on its way. True of whichever attempt says so.
 pub const MAIL_SENT: &str = "-- mail sent: the mail server took it
@@ -54,7 +54,7 @@ pub struct Waiting {
 
 /// Takes due mails; none if the lead is lost.
 pub async fn take(database: &Database, epoch: i64, most: i32) -> Result<Vec<Waiting>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(TAKE_MAILS).bind(epoch).bind(most).fetch_all(connection).await).await?;
+    let rows = database.rows(TAKE_MAILS, params![epoch, most]).await?;
     rows.iter()
         .map(|row| {
             Ok(Waiting {
@@ -68,23 +68,21 @@ pub async fn take(database: &Database, epoch: i64, most: i32) -> Result<Vec<Wait
                 created_unix: row.try_get("created_unix")?,
             })
         })
-        .collect::<Result<_, sqlx::Error>>()
-        .map_err(StoreError::from)
+        .collect::<Result<_, StoreError>>()
 }
 
 /// Holds a mail for another minute; false where it is not this attempt's any more.
 pub async fn hold(database: &Database, epoch: i64, mail: &Waiting) -> Result<bool, StoreError> {
-    let held =
-        database.run(async |connection| sqlx::query(HOLD).bind(mail.id).bind(mail.attempts).bind(epoch).execute(connection).await).await?;
-    Ok(held.rows_affected() == 1)
+    let held = database.rows(HOLD, params![mail.id, mail.attempts, epoch]).await?;
+    Ok(held.len() == 1)
 }
 
 /// Reports a mail as sent.
 pub async fn sent(database: &Database, id: i64) -> Result<(), StoreError> {
-    database.run(async |connection| sqlx::query(MAIL_SENT).bind(id).execute(connection).await).await.map(|_| ())
+    database.execute(MAIL_SENT, params![id]).await
 }
 
 /// Reports an attempt that failed; the mail becomes due again after a while.
 pub async fn failed(database: &Database, mail: &Waiting) -> Result<(), StoreError> {
-    database.run(async |connection| sqlx::query(MAIL_FAILED).bind(mail.id).bind(mail.attempts).execute(connection).await).await.map(|_| ())
+    database.execute(MAIL_FAILED, params![mail.id, mail.attempts]).await
 }

@@ -1,79 +1,133 @@
 //! A few connections for many statements.
 //!
-//! deadpool over the driver's own connection: a connection that saw an error of the
-//! connection itself, or whose statement was cancelled in the middle, is closed and not used
-//! again.
+//! deadpool over the driver's own connection. A connection is closed instead of used again when
+//! an error of the connection itself was seen on it, when its statement was given up in the
+//! middle, when the server says that it takes no writes, and at a certain age: a pool without an
+//! age stays with the old primary for good. One that was idle for a while is asked whether it
+//! still answers before somebody's event depends on it.
 
-use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use tokio::time::Instant;
+use tokio_postgres::Row;
 
 use super::StoreError;
-use crate::config::{self, ConfigError, Hidden};
+use super::connection::{Connection, cancel};
+use super::params::Param;
+use super::settings::Settings;
+use crate::config::{self, ConfigError};
 
 /// How long a statement may wait for a free connection, or for a new one to open.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two attempts to get a connection, while none can be opened.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long an answer may take. A server that vanished without a word never answers, and nothing
 /// else would notice: the connection is closed then, and a new one may find its successor.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// The same for statements that read much, or add up or drop what is old.
-const LONG_ANSWER: Duration = Duration::from_secs(60);
+pub(super) const LONG_ANSWER: Duration = Duration::from_secs(60);
+/// A connection that was idle for longer is asked whether it still answers: a balancer may have
+/// reset it, a firewall forgotten it.
+const UNSURE_AFTER: Duration = Duration::from_secs(2);
+/// How long that answer may take. One that takes longer comes from nobody, or is no loss.
+const PROOF: Duration = Duration::from_millis(250);
 
 /// Access to one PostgreSQL database.
 #[derive(Clone)]
 pub struct Database {
     pool: managed::Pool<Manager>,
-    listen: PgConnectOptions,
+    listen: Arc<Settings>,
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Database") // its options hold a password
+        f.write_str("Database") // its settings hold a password
     }
 }
 
-pub(super) struct Manager(PgConnectOptions);
+pub(super) struct Manager {
+    settings: Settings,
+    /// `None` for no limit.
+    max_age: Option<Duration>,
+}
 
-/// A connection with a mark: while a statement runs it counts as broken, so that a
-/// cancelled one never goes back into use.
+/// A connection of the pool.
 pub(super) struct Slot {
-    connection: PgConnection,
-    is_clean: bool,
+    connection: Connection,
+    state: State,
+    /// At this age it is closed: the limit and up to a tenth more or less, so that not all are
+    /// opened anew at once.
+    max_age: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is outstanding.
+    Clean,
+    /// A statement runs; if nobody waits for it any more, the connection goes with it.
+    Running,
+    /// Never to be used again.
+    Broken,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.state == State::Running {
+            cancel(self.connection.cancel_token());
+        }
+    }
 }
 
 impl managed::Manager for Manager {
     type Type = Slot;
-    type Error = sqlx::Error;
+    type Error = StoreError;
 
-    async fn create(&self) -> Result<Slot, sqlx::Error> {
-        let opening = PgConnection::connect_with(&self.0);
-        let connection = tokio::time::timeout(PATIENCE, opening).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        Ok(Slot { connection, is_clean: true })
+    async fn create(&self) -> Result<Slot, StoreError> {
+        let connection = Connection::open(&self.settings).await?;
+        // A tenth in steps of a thousandth: 900 to 1100.
+        let per_mille = 900 + u32::from(uuid::Uuid::new_v4().as_bytes()[0]) * 200 / 255;
+        Ok(Slot { connection, state: State::Clean, max_age: self.max_age.map(|age| age * per_mille / 1000) })
     }
 
-    async fn recycle(&self, slot: &mut Slot, _: &Metrics) -> RecycleResult<sqlx::Error> {
-        if slot.is_clean { Ok(()) } else { Err(RecycleError::message("a statement broke or was cancelled")) }
+    async fn recycle(&self, slot: &mut Slot, _: &Metrics) -> RecycleResult<StoreError> {
+        let refuse = |why: &'static str| Err(RecycleError::message(why));
+        if slot.state != State::Clean {
+            return refuse("a statement broke or was given up");
+        }
+        if slot.max_age.is_some_and(|limit| slot.connection.age() > limit) {
+            return refuse("it is too old");
+        }
+        if slot.connection.is_closed().await {
+            return refuse("it was closed");
+        }
+        if slot.connection.idle() > UNSURE_AFTER {
+            slot.state = State::Broken;
+            match tokio::time::timeout(PROOF, slot.connection.check()).await {
+                Ok(Ok(())) => slot.state = State::Clean,
+                _ => return refuse("it no longer answers"),
+            }
+        }
+        Ok(())
     }
 }
 
 impl Database {
     /// Prepares access; connections open when they are needed.
     pub fn new(config: &config::Database, program: &str) -> Result<Self, ConfigError> {
-        let missing = || ConfigError {
-            key: "database.url".to_owned(),
-            given: "missing".to_owned(),
-            accepted: "postgres://user:password@host/database; set ACTIONS_DATABASE__URL or the key in a --config file".to_owned(),
-        };
-        let url = config.url.as_ref().ok_or_else(missing)?;
-        let options = options("database.url", url, program)?;
+        let url = config.url()?;
+        let settings = Settings::read("database.url", url, program)?;
         let listen = match &config.listen_url {
-            Some(url) => self::options("database.listen_url", url, program)?,
-            None => options.clone(),
+            Some(url) => Settings::read("database.listen_url", url, program)?,
+            None => settings.clone(),
         };
-        let pool = managed::Pool::builder(Manager(options))
+        // Where LISTEN needs a way of its own, the other leads through a pooler, whose sessions
+        // are shared with somebody else.
+        let pins = config.listen_url.as_ref().is_none_or(|listen| listen == url);
+        let settings = Settings { prepares: config.prepared_statements, pins, ..settings };
+        let max_age = (config.max_connection_age_s > 0).then(|| Duration::from_secs(config.max_connection_age_s));
+        let pool = managed::Pool::builder(Manager { settings, max_age })
             .max_size(config.max_connections)
             // The connection used last has its plans and caches warm.
             .queue_mode(managed::QueueMode::Lifo)
@@ -85,53 +139,78 @@ impl Database {
                 given: error.to_string(),
                 accepted: "2 to 100".to_owned(),
             })?;
-        Ok(Self { pool, listen })
+        Ok(Self { pool, listen: Arc::new(listen) })
     }
 
-    /// Runs one operation on a connection of its own. An answer that does not come in 10 s is an
-    /// error, and the operation may have been done.
-    pub(super) async fn run<T>(&self, operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>) -> Result<T, StoreError> {
-        self.run_within(ANSWER, operation).await
+    /// Runs one statement and returns its rows. An answer that does not come in 10 s is an error,
+    /// and the statement may have been done.
+    pub(super) async fn rows(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.rows_within(ANSWER, sql, params).await
     }
 
-    /// Runs one operation that reads much: an answer may take 60 s.
-    pub(super) async fn run_long<T>(
-        &self,
-        operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, StoreError> {
-        self.run_within(LONG_ANSWER, operation).await
+    /// The same where an answer shall not take longer than `limit`, the wait for a connection not counted.
+    pub(super) async fn rows_within(&self, limit: Duration, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.run_within(limit, async |connection| connection.query(sql, params).await).await
     }
 
-    /// Runs one operation whose answer shall not take longer than `limit`, the wait for a
-    /// connection not counted.
+    /// The only row of a statement.
+    pub(super) async fn row(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Row, StoreError> {
+        self.row_within(ANSWER, sql, params).await
+    }
+
+    /// The same within a limit.
+    pub(super) async fn row_within(&self, limit: Duration, sql: &'static str, params: &[Param<'_>]) -> Result<Row, StoreError> {
+        self.rows_within(limit, sql, params).await?.pop().ok_or_else(no_row)
+    }
+
+    /// Runs a statement of which nothing is read.
+    pub(super) async fn execute(&self, sql: &'static str, params: &[Param<'_>]) -> Result<(), StoreError> {
+        self.rows(sql, params).await.map(|_| ())
+    }
+
+    /// Runs one operation on a connection of its own.
     pub(super) async fn run_within<T>(
         &self,
         limit: Duration,
-        operation: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+        operation: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut slot = self.pool.get().await.map_err(|error| match error {
-            managed::PoolError::Backend(error) => StoreError::from(error),
-            other => StoreError::Unreachable(other.to_string()),
-        })?;
-        slot.is_clean = false;
+        let mut slot = self.take().await?;
+        slot.state = State::Running;
         let answer = tokio::time::timeout(limit, operation(&mut slot.connection)).await;
-        let is_server_gone = match &answer {
-            Err(_) | Ok(Err(sqlx::Error::Io(_))) => true,
-            Ok(Err(sqlx::Error::Database(error))) => error.code().is_some_and(|code| code.starts_with("57P0")),
-            Ok(_) => false,
+        let is_lost = match &answer {
+            Err(_) => true, // it stays marked as running, so that the server is told
+            Ok(Err(error)) if error.is_of_connection() => {
+                slot.state = State::Broken;
+                true
+            }
+            Ok(_) => {
+                slot.state = State::Clean;
+                false
+            }
         };
-        if is_server_gone {
+        if is_lost {
             // What broke this connection broke the idle ones, too; nobody shall find that out one by one.
             self.pool.retain(|_, _| false);
         }
-        let silent = |_| Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs())));
-        let result = answer.map_or_else(silent, |result| result.map_err(StoreError::from));
-        slot.is_clean = !matches!(&result, Err(StoreError::Unreachable(_)));
-        result
+        answer.unwrap_or_else(|_| Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs_f64()))))
     }
 
-    pub(super) fn listen_options(&self) -> PgConnectOptions {
-        self.listen.clone()
+    /// A free connection, or a new one. A server that has no more connections for us, or is away
+    /// for a moment, is asked again meanwhile: one that is busy now is free soon.
+    async fn take(&self) -> Result<managed::Object<Manager>, StoreError> {
+        let last = Instant::now() + PATIENCE;
+        loop {
+            match self.pool.get().await {
+                Ok(slot) => return Ok(slot),
+                Err(managed::PoolError::Backend(error)) if Instant::now() >= last || !error.is_unreachable() => return Err(error),
+                Err(managed::PoolError::Backend(_)) => tokio::time::sleep(PAUSE).await,
+                Err(other) => return Err(StoreError::Unreachable(other.to_string())),
+            }
+        }
+    }
+
+    pub(super) fn listen_settings(&self) -> &Settings {
+        &self.listen
     }
 
     /// Closes the connections.
@@ -140,11 +219,6 @@ impl Database {
     }
 }
 
-fn options(key: &str, url: &Hidden, program: &str) -> Result<PgConnectOptions, ConfigError> {
-    let options = PgConnectOptions::from_str(url.reveal()).map_err(|_| ConfigError {
-        key: key.to_owned(),
-        given: "not a PostgreSQL URL".to_owned(),
-        accepted: "postgres://user:password@host:port/database?sslmode=verify-full".to_owned(),
-    })?;
-    Ok(options.application_name(program).log_statements(log::LevelFilter::Off))
+fn no_row() -> StoreError {
+    StoreError::Unreadable("there is no row".to_owned())
 }

@@ -1,5 +1,6 @@
 //! Heartbeats of workers and janitors.
 
+use super::params::params;
 use super::{Database, StoreError};
 
 /// The first beat makes the row, later ones keep it fresh. Returns how many other workers live.
@@ -40,28 +41,29 @@ impl Process {
 
     /// Reports that this process is alive and holds `in_flight` calls; returns how many other workers live.
     pub async fn beat(&self, database: &Database, in_flight: usize) -> Result<i64, StoreError> {
-        database
-            .run(async |connection| {
-                sqlx::query_scalar(BEAT)
-                    .bind(&self.id)
-                    .bind(self.kind)
-                    .bind(&self.host)
-                    .bind(std::process::id().cast_signed())
-                    .bind(env!("CARGO_PKG_VERSION"))
-                    .bind(i32::try_from(in_flight).unwrap_or(i32::MAX))
-                    .fetch_one(connection)
-                    .await
-            })
-            .await
+        Ok(database
+            .row(
+                BEAT,
+                params![
+                    self.id,
+                    self.kind,
+                    self.host,
+                    std::process::id().cast_signed(),
+                    env!("CARGO_PKG_VERSION"),
+                    i32::try_from(in_flight).unwrap_or(i32::MAX)
+                ],
+            )
+            .await?
+            .try_get(0)?)
     }
 
     /// Removes this process from the view.
     pub async fn leave(&self, database: &Database) -> Result<(), StoreError> {
-        database.run(async |connection| sqlx::query(LEAVE).bind(&self.id).execute(connection).await).await.map(|_| ())
+        database.execute(LEAVE, params![self.id]).await
     }
 }
 
 /// Forgets processes that died long ago.
 pub async fn forget_silent(database: &Database) -> Result<(), StoreError> {
-    database.run(async |connection| sqlx::query(FORGET_SILENT).execute(connection).await).await.map(|_| ())
+    database.execute(FORGET_SILENT, params![]).await
 }

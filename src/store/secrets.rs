@@ -1,8 +1,7 @@
 //! Which root key derives an action's secret, and the secret's fingerprint. Never a secret.
 
-use sqlx::Row;
-
 use super::claim::SecretVersions;
+use super::params::params;
 use super::{Database, StoreError};
 
 /// Actions whose current secret no holder of root keys has recorded yet.
@@ -30,22 +29,19 @@ where a.id = free.id";
 
 /// Writes down that an endpoint has signed with this version of its secret, just now.
 pub async fn seen(database: &Database, action_id: &str, version: i32) -> Result<(), StoreError> {
-    database.run(async |connection| sqlx::query(SEEN).bind(action_id).bind(version).execute(connection).await).await.map(|_| ())
+    database.execute(SEEN, params![action_id, version]).await
 }
 
 /// Actions that need their secret recorded: id and version.
 pub async fn unrecorded(database: &Database) -> Result<Vec<(String, i32)>, StoreError> {
-    let rows = database.run(async |connection| sqlx::query(UNRECORDED).fetch_all(connection).await).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>().map_err(StoreError::from)
+    let rows = database.rows(UNRECORDED, params![]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, StoreError>>()
 }
 
 /// Records a fingerprint, SHA-256 in hex, made under root key `key_id`. One by one: who changes a
 /// project locks its actions in another order.
 pub async fn record(database: &Database, key_id: &str, action_id: &str, version: i32, sha256: &str) -> Result<(), StoreError> {
-    database
-        .run(async |connection| sqlx::query(RECORD).bind(key_id).bind(action_id).bind(version).bind(sha256).execute(connection).await)
-        .await
-        .map(|_| ())
+    database.rows(RECORD, params![key_id, action_id, version, sha256]).await.map(|_| ())
 }
 
 /// Which secrets an action has at the moment.
@@ -58,7 +54,7 @@ where id = $1";
 
 /// Reads which secrets an action has at the moment.
 pub async fn versions(database: &Database, action_id: &str) -> Result<SecretVersions, StoreError> {
-    let row = database.run(async |connection| sqlx::query(VERSIONS).bind(action_id).fetch_one(connection).await).await?;
+    let row = database.row(VERSIONS, params![action_id]).await?;
     Ok(SecretVersions {
         current: row.try_get(0)?,
         current_key: row.try_get(1)?,

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use authio_actions::config::{self, Hidden};
 use authio_actions::domain::Status;
 use authio_actions::store::Database;
 use authio_actions::store::claim::{Claim, Look, Room, claim};
@@ -15,14 +14,13 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
-use crate::support::{abandon, answering, enqueue, result};
+use crate::support::{abandon, answering, enqueue, result, store};
 
 async fn stage() -> (Stack, Database) {
     let stack = answering(Reply::json("{}")).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
-    let url = Some(Hidden::from(stack.database.url("worker").as_str()));
-    let database = Database::new(&config::Database { url, listen_url: None, max_connections: 2 }, "facts").unwrap();
+    let database = store(&stack.database.url("worker"));
     (stack, database)
 }
 

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use authio_actions::config::{self, Hidden};
-use authio_actions::store::Database;
 use authio_actions::store::claim::{Look, Room, claim};
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;
 use sqlx::PgPool;
 
-use crate::support::{abandon, answering, ask, enqueue, until};
+use crate::support::{abandon, answering, ask, enqueue, store, until};
 
 async fn stage() -> (Stack, PgPool) {
     let stack = answering(Reply::json("{}")).await;
@@ -35,8 +33,7 @@ async fn is_due_in(owner: &PgPool, id: &str, milliseconds: i32) {
 #[tokio::test]
 async fn what_has_no_time_left_is_passed_by_except_by_far_looks() {
     let (stack, owner) = stage().await;
-    let url = Some(Hidden::from(stack.database.url("worker").as_str()));
-    let database = Database::new(&config::Database { url, listen_url: None, max_connections: 2 }, "facts").unwrap();
+    let database = store(&stack.database.url("worker"));
     let states = [enqueue(&stack.core, "p", "pre_register", "{}").await, enqueue(&stack.core, "p", "pre_register", "{}").await];
     let [late, in_time] = [0, 1].map(|n| states[n].id().to_owned());
     is_due_in(&owner, &late, 100).await;

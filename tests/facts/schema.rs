@@ -16,7 +16,11 @@ async fn database() -> Database {
 #[tokio::test]
 async fn every_statement_fits_the_schema_and_is_permitted_to_its_role() {
     let database = database().await;
-    for (role, sql) in QUERIES.iter().chain(&[("actions_worker", schema::VERSION), ("actions_janitor", schema::VERSION)]) {
+    for (role, sql) in QUERIES.iter().chain(&[
+        ("actions_worker", schema::VERSION),
+        ("actions_janitor", schema::VERSION),
+        ("actions_janitor", schema::APPLIED),
+    ]) {
         assert!(sql.starts_with("-- "), "a statement opens with its name: {sql}");
         let login = database.login(role.strip_prefix("actions_").unwrap()).await;
         login.prepare(sql).await.unwrap_or_else(|error| panic!("{role}: {error}\n{sql}"));
@@ -40,7 +44,7 @@ fn every_statement_of_the_store_is_in_the_list() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         constants += text.matches(": &str = \"-- ").count() + text.matches(": &str =\n    \"-- ").count();
     }
-    let mut listed: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).chain([schema::VERSION]).collect();
+    let mut listed: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).chain([schema::VERSION, schema::APPLIED]).collect();
     listed.sort_unstable();
     listed.dedup();
     assert_eq!(constants, listed.len());
@@ -64,7 +68,7 @@ async fn every_object_of_the_interface_has_a_comment_with_an_example_that_names_
     assert_eq!(undocumented, [""; 0]);
     let silent: Vec<String> = sqlx::query_scalar(
         "select c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
-         where n.nspname = 'actions_private' and c.relkind in ('r', 'p') and not c.relispartition and c.relname <> '_sqlx_migrations'
+         where n.nspname = 'actions_private' and c.relkind in ('r', 'p') and not c.relispartition
            and obj_description(c.oid, 'pg_class') is null",
     )
     .fetch_all(&owner)
@@ -300,10 +304,9 @@ const RIGHTS: [(&str, &str, &str); 5] = [
     (
         "janitor",
         "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r actions.fleet:r \
-         actions.latency:r actions.queue_health:r actions.recent_invocations:r actions_private._sqlx_migrations:r \
-         actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:ra actions_private.checks:r \
+         actions.latency:r actions.queue_health:r actions.recent_invocations:r actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:ra actions_private.checks:r \
          actions_private.counted_until:r actions_private.daily_counts:r actions_private.invocations:ra actions_private.kill_figures:r actions_private.leadership:rw \
-         actions_private.life:r actions_private.mail_outbox:raw actions_private.processes:rawd actions_private.project_members:r \
+         actions_private.life:r actions_private.mail_outbox:raw actions_private.migrations:r actions_private.processes:rawd actions_private.project_members:r \
          actions_private.projects:r actions_private.queue:rwd actions_private.settings:rw",
         "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.drop_partitions \
          actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_queued_of_killed \

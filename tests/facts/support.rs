@@ -9,6 +9,13 @@ use authio_actions_lab::stack::Stack;
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 
+/// The store's own access to a database.
+pub fn store(url: &str) -> authio_actions::store::Database {
+    let variable = ("ACTIONS_DATABASE__URL".to_owned(), url.to_owned());
+    let config = authio_actions::config::Config::load(None, std::iter::once(variable)).unwrap();
+    authio_actions::store::Database::new(&config.database, "facts").unwrap()
+}
+
 /// Where cargo put the binaries.
 pub fn programs() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_actionsctl")).parent().unwrap().to_owned()

@@ -1,13 +1,14 @@
 -- Who may do what. PUBLIC has nothing; each role has the least its program needs.
 -- Interface functions run with their owner's rights, so most roles need no table at all.
+--
+-- Applied by every migrate, because a restore without privileges leaves none. Default privileges
+-- are not touched: they would change what the owner makes in other schemas.
 
 revoke all on schema actions, actions_private from public;
 revoke all on all tables in schema actions, actions_private from public;
 revoke all on all functions in schema actions, actions_private from public;
 revoke all on type actions.answer, actions_private.claimed, actions_private.final_status from public;
 grant usage on type actions.answer to actions_core, actions_admin;
-alter default privileges in schema actions, actions_private revoke all on tables from public;
-alter default privileges revoke execute on functions from public;
 
 grant usage on schema actions to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
 grant usage on schema actions_private to actions_worker, actions_janitor;
@@ -68,21 +69,8 @@ grant execute on function
 to actions_admin;
 grant select on actions.actions, actions.audit_log to actions_admin;
 
+grant execute on function actions.schema_version() to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
+
 -- Operators: look.
 grant select on all tables in schema actions to actions_ops;
 grant execute on function actions.recent(text, integer) to actions_ops, actions_admin;
-
--- Every program compares the schema's version with its own at start. sqlx keeps the list of
--- applied migrations in _sqlx_migrations, which `actionsctl migrate` puts beside the tables.
-create function actions.schema_version() returns bigint
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (select max(version) from actions_private._sqlx_migrations where success);
-end
-$$;
-comment on function actions.schema_version() is
-  'The number of the last migration applied. Example: select actions.schema_version();';
-revoke all on function actions.schema_version() from public;
-grant execute on function actions.schema_version()
-to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;

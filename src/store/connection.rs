@@ -1,0 +1,197 @@
+//! One connection to PostgreSQL, driven by whoever runs a statement on it.
+//!
+//! Called by the pool and by the listener. The driver's connection is a future that moves bytes;
+//! it is polled here beside the statement, in the same task, because a task of its own would cost
+//! two switches a statement. It never repeats a statement.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Error, Notification, Row, Socket, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::StoreError;
+use super::params::Param;
+use super::settings::Settings;
+
+/// How long opening a connection may take, all hosts and TLS included.
+const OPENING: Duration = Duration::from_secs(3);
+/// How long the server may take to hear that a statement was given up.
+const CANCELLING: Duration = Duration::from_secs(1);
+
+/// What our statements rely on, whatever the settings of the login or the database say. Only what
+/// differs is set, so that a good set-up costs one read of the catalogue a connection.
+pub const PIN: &str = "-- pin: what our statements rely on, where the login or the database has it otherwise
+select set_config(s.name, w.setting, false)
+from (values
+  ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'), ('default_transaction_deferrable', 'off'),
+  ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO, MDY'), ('IntervalStyle', 'postgres'), ('TimeZone', 'UTC'), ('search_path', 'pg_catalog'),
+  ('bytea_output', 'hex'), ('array_nulls', 'on'), ('transform_null_equals', 'off'), ('lc_monetary', 'C'),
+  ('lc_numeric', 'C'), ('lc_time', 'C'), ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+  ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('plan_cache_mode', 'auto'), ('synchronous_commit', 'on')
+) as w (name, setting)
+join pg_catalog.pg_settings as s on pg_catalog.lower(s.name) = pg_catalog.lower(w.name)
+  and case s.name when 'synchronous_commit' then s.setting = 'off' else s.setting <> w.setting end";
+
+type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// An open connection and the statements prepared on it.
+pub(super) struct Connection {
+    client: Client,
+    driver: Driver,
+    tls: MakeRustlsConnect,
+    /// `None` where statements are sent without a name, for poolers that know no prepared ones.
+    prepared: Option<HashMap<&'static str, Statement>>,
+    /// Notifications that came beside other answers.
+    heard: VecDeque<Notification>,
+    opened: Instant,
+    used: Instant,
+}
+
+impl Connection {
+    /// Opens a connection to the first host that takes it.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let opening = async {
+            let (client, driver) = settings.config.connect(settings.tls.clone()).await?;
+            let now = Instant::now();
+            let prepared = settings.prepares.then(HashMap::new);
+            let mut this = Self { client, driver, tls: settings.tls.clone(), prepared, heard: VecDeque::new(), opened: now, used: now };
+            if settings.pins {
+                this.drive(async |client| client.query_typed(PIN, &[]).await).await?;
+            }
+            Ok(this)
+        };
+        let late = |_| Err(StoreError::Unreachable(format!("no connection within {} s", OPENING.as_secs())));
+        tokio::time::timeout(OPENING, opening).await.unwrap_or_else(late)
+    }
+
+    /// How long ago it was opened.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// How long ago the last statement on it ended.
+    pub(super) fn idle(&self) -> Duration {
+        self.used.elapsed()
+    }
+
+    /// Runs one statement, prepared once a connection.
+    pub(super) async fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        if self.prepared.is_none() {
+            return self.drive(async |client| client.query_typed(sql, params).await).await;
+        }
+        let statement = self.prepare(sql, params).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = params.iter().map(|(value, _)| *value).collect();
+        self.drive(async |client| client.query(&statement, &values).await).await
+    }
+
+    async fn prepare(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Statement, StoreError> {
+        if let Some(statement) = self.prepared.as_ref().and_then(|prepared| prepared.get(sql)) {
+            return Ok(statement.clone());
+        }
+        let types: Vec<_> = params.iter().map(|(_, type_)| type_.clone()).collect();
+        let statement = self.drive(async |client| client.prepare_typed(sql, &types).await).await?;
+        if let Some(prepared) = &mut self.prepared {
+            prepared.insert(sql, statement.clone());
+        }
+        Ok(statement)
+    }
+
+    /// Runs a script of several statements without parameters.
+    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.drive(async |client| client.batch_execute(sql).await).await
+    }
+
+    /// Runs several statements that commit together, or not at all.
+    pub(super) async fn transaction<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.batch("begin").await?;
+        let result = work(self).await;
+        let end = if result.is_ok() { "commit" } else { "rollback" };
+        self.batch(end).await?;
+        result
+    }
+
+    /// Whether the server still answers.
+    pub(super) async fn check(&mut self) -> Result<(), StoreError> {
+        self.drive(async |client| client.check_connection().await).await
+    }
+
+    /// Whether it was closed while nobody used it, as far as this machine was told.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        let Self { driver, heard, .. } = self;
+        poll_fn(|cx| Poll::Ready(poll_driver(driver, heard, cx).is_ready())).await
+    }
+
+    /// Waits for a notification; an error when the connection ends. Cancel safe.
+    pub(super) async fn notification(&mut self) -> Result<Notification, StoreError> {
+        let Self { driver, heard, .. } = self;
+        poll_fn(|cx| {
+            if let Some(notification) = heard.pop_front() {
+                return Poll::Ready(Ok(notification));
+            }
+            let ended = poll_driver(driver, heard, cx);
+            match (heard.pop_front(), ended) {
+                (Some(notification), _) => Poll::Ready(Ok(notification)),
+                (None, Poll::Ready(cause)) => Poll::Ready(Err(cause)),
+                (None, Poll::Pending) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// How to stop what runs here; see [`cancel`].
+    pub(super) fn cancel_token(&self) -> (CancelToken, MakeRustlsConnect) {
+        (self.client.cancel_token(), self.tls.clone())
+    }
+
+    /// Polls a request and the driver together until the request is answered.
+    async fn drive<T>(&mut self, request: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        let Self { client, driver, heard, .. } = self;
+        let mut request = pin!(request(client));
+        let answer = poll_fn(|cx| {
+            // The request hands its bytes to the driver, and the driver its answer to the request.
+            if let Poll::Ready(answer) = request.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(StoreError::from));
+            }
+            let ended = poll_driver(driver, heard, cx);
+            match (request.as_mut().poll(cx), ended) {
+                // The driver knows better why the connection ended.
+                (Poll::Ready(Err(error)), Poll::Ready(cause)) if error.is_closed() => Poll::Ready(Err(cause)),
+                (Poll::Ready(answer), _) => Poll::Ready(answer.map_err(StoreError::from)),
+                (Poll::Pending, Poll::Ready(cause)) => Poll::Ready(Err(cause)),
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+            }
+        })
+        .await;
+        self.used = Instant::now();
+        answer
+    }
+}
+
+/// Moves bytes both ways. Ready, with the reason, when the connection has ended.
+fn poll_driver(driver: &mut Driver, heard: &mut VecDeque<Notification>, cx: &mut Context<'_>) -> Poll<StoreError> {
+    loop {
+        match driver.poll_message(cx) {
+            Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => heard.push_back(notification),
+            Poll::Ready(Some(Ok(_))) => {} // notices are for people at a prompt
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(error.into()),
+            Poll::Ready(None) => return Poll::Ready(StoreError::Unreachable("the server closed the connection".to_owned())),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Asks the server, beside this task, to stop a statement that was given up. If it cannot be
+/// told, the statement ends by itself.
+pub(super) fn cancel((token, tls): (CancelToken, MakeRustlsConnect)) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        let _ = tokio::time::timeout(CANCELLING, token.cancel_query(tls)).await;
+    });
+}
