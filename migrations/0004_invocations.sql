@@ -26,29 +26,43 @@
 -- either the one row here is gone and another life begins. Nobody claims what was enqueued
 -- in an earlier life; it ends as expired, and no event is sent twice. An orderly restart
 -- keeps both the row and every claim.
+--
+-- A dump, a template or a logical replica copies the rows of the queue, whose events the original
+-- sends. So a life also names the server and the database in which it began, and in any other
+-- another one begins.
 create unlogged table actions_private.life (
   only_row boolean not null primary key default true,
   id       uuid    not null default gen_random_uuid(),
+  server   bigint  not null,
+  database oid     not null,
   constraint there_is_only_one_row check (only_row)
 );
 comment on table actions_private.life is
   'One row, which a crash of the server erases: what was enqueued before may have been sent already.';
+comment on column actions_private.life.server is
+  'The system identifier of the server in which this life began.';
+comment on column actions_private.life.database is
+  'The database in which this life began.';
 
 create function actions_private.current_life() returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  life uuid := (select id from actions_private.life);
+  this_server constant bigint := (select c.system_identifier from pg_control_system() as c);
+  this_database constant oid := (select d.oid from pg_database as d where d.datname = current_database());
+  life uuid;
 begin
-  if life is null then
-    insert into actions_private.life default values on conflict do nothing;
-    select id into life from actions_private.life;
+  select l.id into life from actions_private.life as l where l.server = this_server and l.database = this_database;
+  if not found then
+    delete from actions_private.life as l where l.server <> this_server or l.database <> this_database;
+    insert into actions_private.life (server, database) values (this_server, this_database) on conflict do nothing;
+    select l.id into life from actions_private.life as l;
   end if;
   return life;
 end
 $$;
 comment on function actions_private.current_life() is
-  'The server''s present life; begins one after a crash. Example: select actions_private.current_life();';
+  'The present life of this database; begins one after a crash and in a copy. Every worker asks before it claims, and with each heartbeat. Example: select actions_private.current_life();';
 
 create table actions_private.queue (
   id               text        collate "C" not null primary key,
@@ -88,6 +102,19 @@ comment on column actions_private.queue.life is
 comment on column actions_private.queue.claim_token is
   'Proof of the claim: a write-back names it, and one that names another is too late.';
 
+-- An event that auth-core gave an id may be reported again, because the answer got lost: for ten
+-- minutes the same id of the same project and trigger is the same invocation.
+create table actions_private.event_keys (
+  event_id      text        collate "C" not null,
+  project_id    text        collate "C" not null,
+  trigger       text        collate "C" not null,
+  invocation_id text        collate "C" not null,
+  enqueued_at   timestamptz not null,
+  primary key (event_id, project_id, trigger)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_threshold = 2147483647);
+comment on table actions_private.event_keys is
+  'Ids that auth-core gave its events, with the invocation that each became. Kept for ten minutes.';
+
 create type actions_private.final_status as enum
   ('ok', 'rejected', 'timeout', 'network_error', 'ssrf_blocked', 'http_error', 'invalid_response', 'invalid_signature', 'killed', 'expired');
 comment on type actions_private.final_status is
@@ -108,6 +135,7 @@ create table actions_private.invocations (
   phases           json,
   queue_ms         double precision,
   error            text,
+  error_code       text             collate "C",
   response_sha256  bytea,
   overrode         boolean          not null default false,
   enqueued_at      timestamptz      not null,
@@ -122,6 +150,8 @@ comment on column actions_private.invocations.phases is
   'Milliseconds of the call by phase: dns, connect, tls, first_byte, body. A phase that did not happen is absent: an idle connection was used again.';
 comment on column actions_private.invocations.overrode is
   'The verdict''s override_claims, override_roles or override_permissions were honoured (also where every slug turned out to be unknown).';
+comment on column actions_private.invocations.error_code is
+  'The stable word for the error, such as dns_no_answer; null without an error.';
 comment on column actions_private.invocations.queue_ms is
   'From enqueue to claim. Null where it was never claimed.';
 
@@ -132,6 +162,8 @@ create index by_action on actions_private.invocations (action_id, finished_at);
 -- The last seconds, which the janitor reads at every tick, and the last minutes of the views.
 -- Not BRIN: what vacuum has not summarised yet is read whole, and under load that is minutes.
 create index by_time on actions_private.invocations (finished_at);
+-- Few rows, unless the fleet is behind: what no worker counted, and what the fleet had no time for.
+create index ended_without_verdict on actions_private.invocations (finished_at) where status in ('killed', 'expired');
 
 -- The net under the partitions: if nobody made them ahead, nothing is lost.
 create table actions_private.invocations_default partition of actions_private.invocations default;

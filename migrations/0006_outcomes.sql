@@ -34,7 +34,7 @@ as $$
 begin
   perform document::jsonb;
 exception when untranslatable_character or invalid_text_representation then
-  perform actions_private.refuse(name || ' holds \u0000 or half of a surrogate pair',
+  perform actions_private.refuse(name || ' holds ' || chr(92) || 'u0000 or half of a surrogate pair',
     'Accepted is JSON whose strings PostgreSQL can store as text.', 'Leave the character out.');
 end
 $$;
@@ -67,7 +67,7 @@ comment on function actions_private.outcome_without_verdict(text, text, text, te
   'What auth-core must do when no verdict decides. Example: select actions_private.outcome_without_verdict(''expired'', ''pre_register'', ''closed'', ''skip'', ''no worker answered in time'');';
 
 -- By the key alone, however empty the queue says it is: see claim.
-create function actions_private.end_without_verdict(ids text[], status text, reason text)
+create function actions_private.end_without_verdict(ids text[], status text, error_code text, reason text)
 returns table (invocation_id text, event_id text, action_id text, reply_to text, outcome json)
 language sql volatile set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -78,18 +78,18 @@ begin atomic
     returning q.*
   ), kept as (
     insert into actions_private.invocations
-      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, queue_ms, error, enqueued_at, finished_at, worker)
+      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, queue_ms, error, error_code, enqueued_at, finished_at, worker)
     select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, end_without_verdict.status::actions_private.final_status,
       actions_private.outcome_without_verdict(end_without_verdict.status, e.trigger, v.fail_mode, v.on_killed, end_without_verdict.reason),
-      extract(epoch from e.claimed_at - e.enqueued_at) * 1000, end_without_verdict.reason, e.enqueued_at, pg_catalog.clock_timestamp(), e.worker
+      extract(epoch from e.claimed_at - e.enqueued_at) * 1000, end_without_verdict.reason, end_without_verdict.error_code, e.enqueued_at, pg_catalog.clock_timestamp(), e.worker
     from ended as e
     join actions_private.action_versions as v on v.action_id = e.action_id and v.version = e.action_version
     returning id, outcome
   )
   select e.id, e.event_id, e.action_id, e.reply_to, k.outcome from ended as e join kept as k on k.id = e.id;
 end;
-comment on function actions_private.end_without_verdict(text[], text, text) is
-  'Ends those of the invocations that are not decided yet, and returns just these. Example: select * from actions_private.end_without_verdict(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B''], ''expired'', ''no worker answered in time'');';
+comment on function actions_private.end_without_verdict(text[], text, text, text) is
+  'Ends those of the invocations that are not decided yet, and returns just these. Example: select * from actions_private.end_without_verdict(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B''], ''expired'', ''abandoned'', ''no worker answered in time'');';
 
 create function actions.results(invocation_ids text[])
 returns setof actions.answer
@@ -99,7 +99,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 as $$
 #variable_conflict use_column
 declare
-  unknown text;
+  known bigint;
 begin
   if invocation_ids is null then
     perform actions_private.refuse('invocation_ids is null', 'Accepted is an array of ids.', 'Pass the ids that enqueue returned.');
@@ -117,21 +117,18 @@ begin
     from actions_private.invocations as i where i.id = asked.id
   ) as f (event_id, action_id, status, outcome, wait_ms) on true
   order by asked.n;
-  -- Asked again in a later snapshot: what was alive above may be decided by now.
-  select asked.id into unknown
-  from unnest(invocation_ids) as asked (id)
-  where not exists (select from actions_private.queue as q where q.id = asked.id)
-    and not exists (select from actions_private.invocations as i where i.id = asked.id)
-  limit 1;
-  if found then
+  -- One id that nobody knows must not cost the others their answer; one that is asked for by
+  -- itself is somebody's mistake.
+  get diagnostics known = row_count;
+  if known = 0 and cardinality(invocation_ids) > 0 then
     perform actions_private.refuse(
-      format('invocation_id is %s', coalesce(quote_literal(left(unknown, 100)), 'null')),
+      format('invocation_id is %s', coalesce(quote_literal(left(invocation_ids[1], 100)), 'null')),
       'Accepted is the id of an invocation within the retention.', 'Pass the invocation_id that enqueue returned.');
   end if;
 end
 $$;
 comment on function actions.results(text[]) is
-  'The present state of several invocations, in the order asked. Example: select * from actions.results(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
+  'The present state of several invocations, in the order asked. An unknown one has no row; where all are unknown it is an error. Example: select * from actions.results(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
 
 create function actions.result(invocation_id text)
 returns setof actions.answer
@@ -155,7 +152,7 @@ begin
   ended := array(
     select (e.invocation_id, e.event_id, e.action_id, 'expired', e.outcome, 0)::actions.answer
     from actions_private.end_without_verdict(
-      array(select q.id from actions_private.queue as q where q.id = any (invocation_ids) order by q.id for update), 'expired',
+      array(select q.id from actions_private.queue as q where q.id = any (invocation_ids) order by q.id for update), 'expired', 'abandoned',
       'abandoned by its waiter: no result came in time') as e);
   if cardinality(ended) = cardinality(invocation_ids) then
     return query
@@ -166,7 +163,7 @@ begin
 end
 $$;
 comment on function actions.abandon_many(text[]) is
-  'Stops waiting for several invocations, as abandon does for one; one row for each, in order. Example: select * from actions.abandon_many(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
+  'Stops waiting for several invocations, as abandon does for one; one row for each, in order, and none for an unknown one. Example: select * from actions.abandon_many(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
 
 create function actions.abandon(invocation_id text)
 returns setof actions.answer

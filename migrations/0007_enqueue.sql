@@ -8,7 +8,15 @@ return case when document ~ '\\u(0000|[dD][89a-fA-F])' then
   pg_catalog.regexp_replace(document, '((?:^|[^\\])(?:\\\\)*)\\u(?=0000|[dD][89a-fA-F])', '\1' || mask, 'g')
 else document end;
 comment on function actions_private.mask_escapes(text, text) is
-  'Replaces the \u of escapes that json functions refuse; replace(…, mask, ''\u'') takes it back. Example: select actions_private.mask_escapes(''{"a":"\u0000"}'', ''MASK'');';
+  'Replaces the \u of escapes that json functions refuse; unmask takes it back. Example: select actions_private.mask_escapes(''{"a":"\u0000"}'', ''MASK'');';
+
+-- A function with a parsed body, because a backslash in a text means two things: which one, says a
+-- setting of the session, where the text is parsed when it is run.
+create function actions_private.unmask(document text, mask text) returns text
+language sql immutable parallel safe
+return pg_catalog.replace(document, mask, '\u');
+comment on function actions_private.unmask(text, text) is
+  'Takes back what mask_escapes did. Example: select actions_private.unmask(''{"a":"MASK0000"}'', ''MASK'');';
 
 create function actions_private.check_request(project_id text, trigger text, event json, event_id text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -29,7 +37,7 @@ begin
       'Accepted is pre_authenticate, post_authenticate, pre_token_mint, post_token_mint, pre_register or post_register.',
       'Pass the moment of the auth event at which you are.');
   end if;
-  if event_id !~ '^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$' then
+  if not actions_private.is_event_id(event_id) then
     perform actions_private.refuse(
       format('event_id is %L', left(event_id, 100)),
       'Accepted is evt_ and 26 upper-case Crockford base-32 characters of a UUIDv7.',
@@ -60,13 +68,19 @@ $$;
 comment on function actions_private.check_request(text, text, json, text) is
   'Raises what is wrong with one request to enqueue. Example: select actions_private.check_request(''proj_acme_prod'', ''pre_register'', ''{}'', null);';
 
+create function actions_private.is_event_id(event_id text) returns boolean
+language sql immutable parallel safe
+return event_id ~ '^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$' collate "C";
+comment on function actions_private.is_event_id(text) is
+  'True for the form that every event id has. Example: select actions_private.is_event_id(''evt_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
+
 -- The cheap look at a request, expanded in place: at its event, and at its project and trigger
 -- where no action was found, which would prove that they are right. What it does not pass at sight
 -- goes to check_request, which says what is wrong or finds that nothing is: a backslash may spell
 -- an envelope key, and a quoted word need not be a key.
 create function actions_private.is_plain(body text, event_id text) returns boolean
 language sql immutable parallel safe
-return event_id is null
+return (event_id is null or actions_private.is_event_id(event_id))
   and pg_catalog.starts_with(body, '{')
   and pg_catalog.octet_length(body) <= 1048576
   and pg_catalog.strpos(body, '\') = 0
@@ -82,19 +96,53 @@ return pg_catalog.length(project_id) between 1 and 255
 comment on function actions_private.are_names(text, text) is
   'True where a project and a trigger may have these names. Example: select actions_private.are_names(''proj_acme_prod'', ''pre_register'');';
 
+-- Anybody who may connect to the database may notify any channel, so a waiter may demand that each
+-- result carries a token that only it and the fleet know: channel/token.
+create function actions_private.is_reply_to(reply_to text) returns boolean
+language sql immutable parallel safe
+return case when pg_catalog.strpos(reply_to, '/') = 0
+  then pg_catalog.octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'
+  else reply_to ~ '^.+/[0-9A-Za-z]{8,32}$' collate "C" and pg_catalog.octet_length(pg_catalog.regexp_replace(reply_to, '/[0-9A-Za-z]*$' collate "C", '')) <= 63
+    and not pg_catalog.starts_with(reply_to, 'actions_queue/')
+end;
+comment on function actions_private.is_reply_to(text) is
+  'True for <channel> and <channel>/<token>. Example: select actions_private.is_reply_to(''auth_core_7/5f0cK2w9'');';
+
 create function actions_private.refuse_reply_to(reply_to text) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
+declare
+  channel constant text := regexp_replace(reply_to, '/[^/]*$', '');
 begin
   perform actions_private.refuse(
-    case when reply_to = 'actions_queue' then 'reply_to is the fleet''s own channel actions_queue'
-         else format('reply_to has %s bytes', octet_length(reply_to)) end,
-    'Accepted is a channel name of 1 to 63 bytes of your own choice.',
-    'LISTEN on a channel of your process and pass its name; or pass null and ask actions.result.');
+    case when channel = 'actions_queue' then 'reply_to is the fleet''s own channel actions_queue'
+         when octet_length(channel) not between 1 and 63 then format('the channel of reply_to has %s bytes', octet_length(channel))
+         else format('reply_to has a token of %s characters that is not 8 to 32 letters and digits', length(reply_to) - length(channel) - 1) end,
+    'Accepted is a channel name of 1 to 63 bytes of your own choice, or <channel>/<token> with a token of 8 to 32 of 0-9A-Za-z.',
+    'LISTEN on a channel of your process and pass its name with a random token; or pass null and ask actions.result.');
 end
 $$;
 comment on function actions_private.refuse_reply_to(text) is
   'Raises what is wrong with a reply channel. Example: select actions_private.refuse_reply_to(''actions_queue'');';
+
+-- One session that listens within a long transaction keeps the queue of notifications from being
+-- cleaned up, and a full one fails every transaction that notifies. Long before, nothing is notified
+-- any more: workers and waiters then ask by themselves.
+create function actions_private.notify_queue_usage() returns double precision
+language sql volatile parallel safe
+return pg_catalog.pg_notification_queue_usage();
+comment on function actions_private.notify_queue_usage() is
+  'How full the server''s queue of notifications is, 0 to 1. Example: select actions_private.notify_queue_usage();';
+
+create function actions_private.may_notify() returns boolean
+language plpgsql volatile parallel safe
+as $$
+begin
+  return actions_private.notify_queue_usage() < 0.5;
+end
+$$;
+comment on function actions_private.may_notify() is
+  'Whether the server''s queue of notifications has room. Example: select actions_private.may_notify();';
 
 -- A notification takes a lock that the whole server shares, so whoever enqueues calls nobody
 -- while a worker is awake, who looks again by itself. In a long transaction nobody knows when
@@ -108,6 +156,9 @@ as $$
 declare
   worker text;
 begin
+  if not actions_private.may_notify() then
+    return; -- workers see that, too, and look by themselves
+  end if;
   select p.id into worker
   from actions_private.processes as p
   where p.kind = 'worker' and p.seen_at > at - interval '12 seconds'
@@ -118,6 +169,61 @@ end
 $$;
 comment on function actions_private.call_a_worker(text, timestamptz) is
   'Notifies one worker, or all where none is known. For functions whose search_path is pinned. Example: select actions_private.call_a_worker(''proj_acme_prod'', now());';
+
+-- Locked in the order of the keys, so that no two statements wait for each other. Who comes second
+-- waits for the first to commit, and then finds its invocation.
+create function actions_private.take_event_keys(
+  project_ids text[], triggers text[], event_ids text[], action_ids text[], names text[], at timestamptz
+) returns text[]
+language plpgsql set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+  given integer;
+  taken integer;
+begin
+  with asked as (
+    select distinct on (r.event_id collate "C", r.project_id collate "C", r.trigger collate "C") r.*
+    from unnest(project_ids, triggers, event_ids, action_ids, names) with ordinality as r (project_id, trigger, event_id, action_id, name, n)
+    -- Where there is no action nothing happens, however often.
+    where r.event_id is not null and r.action_id is not null
+    order by r.event_id collate "C", r.project_id collate "C", r.trigger collate "C", r.n
+  ), taken as (
+    insert into actions_private.event_keys as k (event_id, project_id, trigger, invocation_id, enqueued_at)
+    select a.event_id, a.project_id, a.trigger, 'inv_' || a.name, at from asked as a
+    on conflict (event_id, project_id, trigger) do update
+      set invocation_id = excluded.invocation_id, enqueued_at = excluded.enqueued_at
+      where k.enqueued_at <= at - interval '10 minutes'
+    returning k.invocation_id
+  )
+  select (select count(*) from unnest(event_ids, action_ids) as r (event_id, action_id) where r.event_id is not null and r.action_id is not null),
+    (select count(*) from taken)
+  into given, taken;
+  if taken = given then
+    return null;
+  end if;
+  return array(
+    select case when k.invocation_id <> 'inv_' || r.name then k.invocation_id end
+    from unnest(project_ids, triggers, event_ids, action_ids, names) with ordinality as r (project_id, trigger, event_id, action_id, name, n)
+    left join actions_private.event_keys as k
+      on k.event_id = r.event_id and k.project_id = r.project_id and k.trigger = r.trigger and r.action_id is not null
+    order by r.n);
+end
+$$;
+comment on function actions_private.take_event_keys(text[], text[], text[], text[], text[], timestamptz) is
+  'Notes the given event ids; null where all are new, else for each request the invocation that it became before. Example: select actions_private.take_event_keys(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', now());';
+
+create function actions_private.forget_event_keys() returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  with gone as (
+    delete from actions_private.event_keys as k where k.enqueued_at < pg_catalog.clock_timestamp() - interval '10 minutes' returning 1
+  )
+  select pg_catalog.count(*) from gone;
+end;
+comment on function actions_private.forget_event_keys() is
+  'Forgets event ids that were given more than ten minutes ago; returns how many. Example: select actions_private.forget_event_keys();';
 
 create function actions.enqueue_many(
   project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
@@ -143,8 +249,11 @@ declare
   action_ids text[];
   versions integer[];
   waits_ms integer[];
+  -- For each request the invocation that it became before, where it is a repetition.
+  repeated text[];
+  answers actions.answer[];
 begin
-  if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
+  if not actions_private.is_reply_to(reply_to) then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
   select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive),
@@ -167,8 +276,12 @@ begin
     from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
   end if;
 
+  if event_ids is not null then
+    repeated := actions_private.take_event_keys(project_ids, triggers, event_ids, action_ids, names, at);
+  end if;
+
   -- Nearly always there is an action to call for each event.
-  if are_alive then
+  if are_alive and repeated is null then
     return query
     insert into actions_private.queue as q
       (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
@@ -183,7 +296,6 @@ begin
     return;
   end if;
 
-  return query
   with routed as materialized (
     select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, 'evt_' || r.name) as event_id, r.action_id, r.version, r.wait_ms,
       a.killed_at, case when r.action_id is not null then 'inv_' || r.name end as invocation_id,
@@ -192,12 +304,13 @@ begin
         when a.killed_at is not null then
           actions_private.outcome_without_verdict('killed', r.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
       end as outcome
-    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms) with ordinality
-      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, n)
+    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms, repeated) with ordinality
+      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, repeated, n)
     left join (
       actions_private.actions as a
       join actions_private.action_versions as v on v.action_id = a.id
     ) on a.id = r.action_id and v.version = r.version
+    where r.repeated is null
   ), queued as (
     insert into actions_private.queue
       (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
@@ -208,16 +321,33 @@ begin
     returning id
   ), skipped as (
     insert into actions_private.invocations
-      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, error, enqueued_at, finished_at)
-    select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, 'killed', r.outcome, 'the action was killed', at, at
+      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, error, error_code, enqueued_at, finished_at)
+    select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, 'killed', r.outcome, 'the action was killed', 'killed', at, at
     from routed as r
     where r.killed_at is not null
   )
-  select r.invocation_id, r.event_id, r.action_id,
+  select array_agg((r.invocation_id, r.event_id, r.action_id,
     case when r.outcome is null then 'queued' when r.killed_at is not null then 'killed' else 'ok' end,
-    r.outcome, case when r.outcome is null then r.wait_ms else 0 end
-  from routed as r
-  order by r.n;
+    r.outcome, case when r.outcome is null then r.wait_ms else 0 end)::actions.answer order by r.n)
+  into answers
+  from routed as r;
+  if repeated is null then
+    return query select a.* from unnest(answers) as a;
+  else
+    -- What was reported before is answered as it is now.
+    return query
+    select e.*
+    from (
+      select r.n, row_number() over (partition by r.repeated is null order by r.n) as nth, r.repeated
+      from unnest(repeated) with ordinality as r (repeated, n)
+    ) as asked
+    cross join lateral (
+      select a.* from unnest(answers[asked.nth:asked.nth]) as a where asked.repeated is null
+      union all
+      select k.* from actions.results(array[asked.repeated]) as k where asked.repeated is not null
+    ) as e
+    order by asked.n;
+  end if;
   if is_any_alive and must_call then
     perform actions_private.call_a_worker(project_ids[1], at);
   end if;
@@ -242,11 +372,12 @@ declare
   wait_ms integer;
   life uuid;
   must_call boolean := statement_timestamp() > now() + interval '5 milliseconds';
+  earlier text;
 begin
   -- Nearly always it is a plain event with an action to call. That takes the fewest steps here:
   -- for one event, making a statement ready costs more than running it.
   if actions_private.is_plain(body, enqueue.event_id)
-    and (reply_to is null or (octet_length(reply_to) between 1 and 63 and reply_to <> 'actions_queue'))
+    and (reply_to is null or actions_private.is_reply_to(reply_to))
   then
     select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.life as l),
       must_call or not exists (select from actions_private.processes as p where p.awake_until > at)
@@ -258,18 +389,30 @@ begin
     return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
     return;
   end if;
+  if event_id is not null then
+    insert into actions_private.event_keys as k (event_id, project_id, trigger, invocation_id, enqueued_at)
+    values ($5, $1, $2, 'inv_' || name, at)
+    on conflict on constraint event_keys_pkey do update
+      set invocation_id = excluded.invocation_id, enqueued_at = excluded.enqueued_at
+      where k.enqueued_at <= at - interval '10 minutes';
+    if not found then
+      select k.invocation_id into earlier from actions_private.event_keys as k where k.event_id = $5 and k.project_id = $1 and k.trigger = $2;
+      return query select r.* from actions.results(array[earlier]) as r;
+      return;
+    end if;
+  end if;
   insert into actions_private.queue
     (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-  values ('inv_' || name, 'evt_' || name, $1, $2, action_id, version, false, $3, $4, life, at,
+  values ('inv_' || name, coalesce($5, 'evt_' || name), $1, $2, action_id, version, false, $3, $4, life, at,
     at + wait_ms * interval '1 millisecond');
-  return next row('inv_' || name, 'evt_' || name, action_id, 'queued', null::json, wait_ms)::actions.answer;
+  return next row('inv_' || name, coalesce($5, 'evt_' || name), action_id, 'queued', null::json, wait_ms)::actions.answer;
   if must_call then
     perform actions_private.call_a_worker($1, at);
   end if;
 end
 $$;
 comment on function actions.enqueue(text, text, json, text, text) is
-  'Asks the fleet to call the project''s action for one auth event; the result comes as NOTIFY on reply_to. Example: select * from actions.enqueue(''proj_acme_prod'', ''pre_token_mint'', ''{"user":{"id":"user_1","email":"alice@acme.com"}}'', ''auth_core_7'');';
+  'Asks the fleet to call the project''s action for one auth event; the result comes as NOTIFY on reply_to, a channel or channel/token. An event_id makes it safe to ask again within ten minutes: the same id of the same project and trigger is the same invocation. Example: select * from actions.enqueue(''proj_acme_prod'', ''pre_token_mint'', ''{"user":{"id":"user_1","email":"alice@acme.com"}}'', ''auth_core_7'');';
 
 create function actions.enqueue_many(requests json, reply_to text)
 returns setof actions.answer
@@ -295,16 +438,16 @@ begin
       'Accepted is an object {"project_id", "trigger", "event", "event_id"?}.', 'Nothing of the array was enqueued.');
   end if;
   -- An event may hold what no text can; a name may not.
-  perform actions_private.refuse_unstorable('a name in requests', replace(name::text, mask, '\u')::json)
+  perform actions_private.refuse_unstorable('a name in requests', actions_private.unmask(name::text, mask)::json)
   from json_to_recordset(requests) as r (project_id json, trigger json, event_id json), unnest(array[r.project_id, r.trigger, r.event_id]) as name
   where strpos(name::text, mask) > 0;
   return query
   select e.*
   from (
-    select array_agg(replace(r.project_id::text, mask, '\u')::json #>> '{}' order by n) as project_ids,
-      array_agg(replace(r.trigger::text, mask, '\u')::json #>> '{}' order by n) as triggers,
-      array_agg(replace(r.event::text, mask, '\u')::json order by n) as events,
-      array_agg(replace(r.event_id::text, mask, '\u')::json #>> '{}' order by n) as event_ids
+    select array_agg(actions_private.unmask(r.project_id::text, mask)::json #>> '{}' order by n) as project_ids,
+      array_agg(actions_private.unmask(r.trigger::text, mask)::json #>> '{}' order by n) as triggers,
+      array_agg(actions_private.unmask(r.event::text, mask)::json order by n) as events,
+      array_agg(actions_private.unmask(r.event_id::text, mask)::json #>> '{}' order by n) as event_ids
     from rows from (json_to_recordset(requests) as (project_id json, trigger json, event json, event_id json))
       with ordinality as r (project_id, trigger, event, event_id, n)
   ) as columns,

@@ -95,7 +95,7 @@ comment on function actions_private.claim(uuid, integer, text[], text[], integer
   'Takes the oldest queued invocations for a worker, in no order: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue, least_left_ms null also at what has no time left. says_awake true promises for 250 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null, null);';
 
 create function actions_private.complete(
-  ids text[], tokens uuid[], statuses actions_private.final_status[], outcomes text[], http_statuses integer[], durations_ms double precision[], phases text[], errors text[],
+  ids text[], tokens uuid[], statuses actions_private.final_status[], outcomes text[], http_statuses integer[], durations_ms double precision[], phases text[], errors text[], error_codes text[],
   responses_sha256 bytea[], overrides boolean[], note_ids text[], note_events text[], note_details text[],
   reply_channels text[], reply_payloads text[]
 ) returns text[]
@@ -118,10 +118,10 @@ begin
     if found then
       insert into actions_private.invocations
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, phases, queue_ms, error,
-         response_sha256, overrode, enqueued_at, finished_at, worker)
+         error_code, response_sha256, overrode, enqueued_at, finished_at, worker)
       values (one.id, one.event_id, one.project_id, one.trigger, one.action_id, one.action_version, one.test, statuses[1], outcomes[1]::json,
         http_statuses[1], durations_ms[1], complete.phases[1]::json, date_part('epoch', one.claimed_at - one.enqueued_at) * 1000, errors[1],
-        responses_sha256[1], overrides[1], one.enqueued_at, clock_timestamp(), one.worker);
+        error_codes[1], responses_sha256[1], overrides[1], one.enqueued_at, clock_timestamp(), one.worker);
       ended_ids := ids;
     end if;
   else
@@ -134,10 +134,10 @@ begin
     ), kept as (
       insert into actions_private.invocations as i
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, phases, queue_ms, error,
-         response_sha256, overrode, enqueued_at, finished_at, worker)
+         error_code, response_sha256, overrode, enqueued_at, finished_at, worker)
       select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, statuses[e.n], outcomes[e.n]::json,
         http_statuses[e.n], durations_ms[e.n], complete.phases[e.n]::json, date_part('epoch', e.claimed_at - e.enqueued_at) * 1000, errors[e.n],
-        responses_sha256[e.n], overrides[e.n], e.enqueued_at, clock_timestamp(), e.worker
+        error_codes[e.n], responses_sha256[e.n], overrides[e.n], e.enqueued_at, clock_timestamp(), e.worker
       from ended as e
       returning i.id
     )
@@ -152,11 +152,11 @@ begin
     where n.id = any (ended_ids) and i.id = any (ended_ids);
   end if;
   -- The replies tell of all the ids; where one was not ended here, the caller tells of the others.
-  if reply_channels <> '{}' and cardinality(ended_ids) = cardinality(ids) then
+  if reply_channels <> '{}' and cardinality(ended_ids) = cardinality(ids) and actions_private.may_notify() then
     perform pg_notify(r.channel, r.payload) from unnest(reply_channels, reply_payloads) as r (channel, payload);
   end if;
   return ended_ids;
 end
 $$;
-comment on function actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]) is
-  'Moves what is still a worker''s own from the queue into the history and returns these ids; if these are all, sends the replies with the commit. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';
+comment on function actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]) is
+  'Moves what is still a worker''s own from the queue into the history and returns these ids; if these are all, sends the replies with the commit. Example: select actions_private.complete(''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'', ''{}'');';

@@ -139,6 +139,13 @@ $$;
 comment on function actions.set_project_members(text, json) is
   'Sets the people of a project; owners and admins get mail when an action is killed. Example: select actions.set_project_members(''proj_acme_prod'', ''[{"email":"ada@acme.com","role":"owner"}]'');';
 
+-- A function with a parsed body: what a backslash means does not depend on the session.
+create function actions_private.is_endpoint_url(endpoint_url text) returns boolean
+language sql immutable parallel safe
+return pg_catalog.length(endpoint_url) <= 2048 and endpoint_url ~* '^https://[^/?#@\\[:space:][:cntrl:]]+([/?#][^[:space:][:cntrl:]]*)?$';
+comment on function actions_private.is_endpoint_url(text) is
+  'True for an https URL without user-info and white space. Example: select actions_private.is_endpoint_url(''https://hooks.acme.com/authio'');';
+
 -- The rules of a configuration, the same for a new action and for a change. The address
 -- rules are not here: they run in the worker, at every call.
 create function actions_private.check_configuration(name text, endpoint_url text, timeout_ms integer, fail_mode text, on_killed text, require_response_signature boolean, check_every_s integer)
@@ -149,7 +156,7 @@ begin
     perform actions_private.refuse(format('name is %s', coalesce(quote_literal(left(name, 210)), 'null')),
       'Accepted is a text of 1 to 200 characters.', 'Name the action as people should see it.');
   end if;
-  if endpoint_url is null or length(endpoint_url) > 2048 or endpoint_url !~* '^https://[^/?#@\\[:space:][:cntrl:]]+([/?#][^[:space:][:cntrl:]]*)?$' then
+  if not coalesce(actions_private.is_endpoint_url(endpoint_url), false) then
     perform actions_private.refuse(format('endpoint_url is %s', coalesce(quote_literal(left(endpoint_url, 200)), 'null')),
       'Accepted is an https:// URL of up to 2048 characters without user-info (user:password@) and white space.',
       'actionsctl check-url tells what the fleet would say to a URL.');
@@ -260,7 +267,7 @@ begin
   select * into after from actions.actions as a where a.action_id = new_id;
   perform actions_private.write_audit(null, after, 'action.created', actor);
   -- Only a holder of the root keys can fingerprint the new secret: one of the workers does.
-  perform pg_notify('actions_queue', 'secrets');
+  perform pg_notify('actions_queue', 'secrets') where actions_private.may_notify();
   return after;
 end
 $$;

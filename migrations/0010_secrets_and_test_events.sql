@@ -23,7 +23,7 @@ begin
   where a.id = before.action_id;
   select * into after from actions.actions as a where a.action_id = before.action_id;
   perform actions_private.write_audit(before, after, 'action.secret_rotated', actor);
-  perform pg_notify('actions_queue', 'secrets');
+  perform pg_notify('actions_queue', 'secrets') where actions_private.may_notify();
   return after;
 end
 $$;
@@ -101,10 +101,12 @@ as $$
 declare
   at constant timestamptz := clock_timestamp();
 begin
-  if reply_to = 'actions_queue' or octet_length(reply_to) not between 1 and 63 then
+  if not actions_private.is_reply_to(reply_to) then
     perform actions_private.refuse_reply_to(reply_to);
   end if;
-  perform pg_notify('actions_queue', '');
+  if actions_private.may_notify() then
+    perform pg_notify('actions_queue', '');
+  end if;
   return query
   with asked as (
     select actions_private.new_id('inv_') as id, actions_private.new_id('evt_') as event_id, action.timeout_ms + s.queue_allowance_ms as wait_ms

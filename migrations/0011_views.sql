@@ -4,19 +4,19 @@ create view actions.recent_invocations as
 with both_lives as (
   select q.id, q.event_id, q.action_id, q.project_id, q.trigger, case when q.claim_token is null then 'queued' else 'running' end as status, null::json as outcome, null::integer as http_status,
     null::double precision as duration_ms, extract(epoch from q.claimed_at - q.enqueued_at)::double precision * 1000 as queue_ms,
-    null::text as error, null::bytea as response_sha256, false as overrode, q.test, q.enqueued_at, null::timestamptz as finished_at,
+    null::text as error, null::text as error_code, null::bytea as response_sha256, false as overrode, q.test, q.enqueued_at, null::timestamptz as finished_at,
     q.worker, q.action_version, null::json as phases
   from actions_private.queue as q
   union all
   select i.id, i.event_id, i.action_id, i.project_id, i.trigger, i.status::text, i.outcome, i.http_status,
-    i.duration_ms, i.queue_ms, i.error, i.response_sha256, i.overrode, i.test, i.enqueued_at, i.finished_at,
+    i.duration_ms, i.queue_ms, i.error, i.error_code, i.response_sha256, i.overrode, i.test, i.enqueued_at, i.finished_at,
     i.worker, i.action_version, i.phases
   from actions_private.invocations as i
 )
 select id as invocation_id, event_id, action_id, project_id, trigger, status, outcome ->> 'decision' as decision, http_status,
   duration_ms, queue_ms, error, encode(response_sha256, 'hex') as response_sha256, overrode, test,
   outcome ->> 'code' as deny_code, outcome ->> 'reason' as deny_reason, outcome -> 'dropped' as dropped,
-  enqueued_at, finished_at, worker, action_version, outcome, phases
+  enqueued_at, finished_at, worker, action_version, outcome, phases, error_code
 from both_lives;
 comment on view actions.recent_invocations is
   'Every invocation within the retention, decided or not. Example: select invocation_id, status, http_status, duration_ms, error from actions.recent_invocations where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by enqueued_at desc limit 20;';
@@ -121,7 +121,8 @@ select count(*) filter (where q.claim_token is null) as queued,
   coalesce(extract(epoch from clock_timestamp() - min(q.enqueued_at) filter (where q.claim_token is null)) * 1000, 0)::double precision as oldest_queued_ms,
   (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute') as finished_last_minute,
   (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute' and i.status = 'expired') as expired_last_minute,
-  (select count(*) from actions_private.mail_outbox as m where m.sent_at is null) as mails_waiting
+  (select count(*) from actions_private.mail_outbox as m where m.sent_at is null) as mails_waiting,
+  pg_catalog.pg_notification_queue_usage() as notify_queue_usage
 from actions_private.queue as q;
 comment on view actions.queue_health is
   'One row: what waits, for how long, and what the last minute did. Example: select queued, oldest_queued_ms, expired_last_minute from actions.queue_health;';

@@ -110,7 +110,7 @@ begin
     join actions_private.actions as a on a.id = q.action_id
     where q.claim_token is null and a.killed_at is not null and not q.test and q.id >= since
     for update of q skip locked
-  ), 'killed', 'the action was killed before this invocation was sent') as e;
+  ), 'killed', 'killed', 'the action was killed before this invocation was sent') as e;
 end
 $$;
 comment on function actions_private.end_queued_of_killed(bigint, integer) is
@@ -140,7 +140,7 @@ begin
     order by q.id
     limit 5000
     for update of q skip locked
-  ), 'expired', 'the deadline passed before the fleet had a result') as e;
+  ), 'expired', 'deadline_passed', 'the deadline passed before the fleet had a result') as e;
 end
 $$;
 comment on function actions_private.end_past_deadline(bigint, integer) is

@@ -30,8 +30,9 @@ grant select, insert, delete, update (in_flight, seen_at, awake_until) on action
 
 grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean),
-  actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
-  actions_private.id_time(timestamptz), actions_private.letters(bigint, integer)
+  actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
+  actions_private.id_time(timestamptz), actions_private.letters(bigint, integer), actions_private.may_notify(), actions_private.notify_queue_usage(),
+  actions_private.current_life()
 to actions_worker;
 
 -- Janitors: the duties of the leader, nothing that decides by a verdict.
@@ -53,9 +54,10 @@ grant execute on function
   actions_private.end_queued_of_killed(bigint, integer), actions_private.end_past_deadline(bigint, integer),
   actions_private.recent_seconds(double precision), actions_private.end_overlaps(bigint), actions_private.send_checks(bigint), actions_private.count_next(),
   actions_private.write_audit(actions.actions, actions.actions, text, text),
-  actions_private.end_without_verdict(text[], text, text), actions_private.id_time(timestamptz), actions_private.letters(bigint, integer),
+  actions_private.end_without_verdict(text[], text, text, text), actions_private.id_time(timestamptz), actions_private.letters(bigint, integer),
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
-  actions_private.make_partitions(integer), actions_private.drop_partitions(integer)
+  actions_private.make_partitions(integer), actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_life(),
+  actions_private.may_notify(), actions_private.notify_queue_usage()
 to actions_janitor;
 
 -- Control planes: configure.

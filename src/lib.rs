@@ -29,4 +29,5 @@ pub mod program;
 pub mod sign;
 pub mod smtp;
 pub mod store;
+pub mod supervise;
 pub mod telemetry;

@@ -41,7 +41,7 @@ impl From<WorkerError> for ProgramError {
         match error {
             WorkerError::Config(error) => error.into(),
             WorkerError::Store(error) => error.into(),
-            error @ WorkerError::Parting => Self::Failed(error.to_string()),
+            error @ (WorkerError::Parting | WorkerError::LoopEnded(_)) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -51,6 +51,7 @@ impl From<JanitorError> for ProgramError {
         match error {
             JanitorError::Config(error) => error.into(),
             JanitorError::Store(error) => error.into(),
+            error @ JanitorError::LoopEnded(_) => Self::Failed(error.to_string()),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Gathers those whose patience ends, as enqueue gathers events: when the fleet is behind, there
 //! are many at once, and a statement for each would leave it no time to catch up.
 
+use std::collections::HashMap;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::ask::{self, State};
@@ -18,38 +20,21 @@ pub struct Leave {
 
 pub async fn run(database: Database, mut leaving: mpsc::UnboundedReceiver<Leave>) {
     loop {
-        let batch = gather(&mut leaving, BATCH).await;
+        let batch = gather(&mut leaving, BATCH, || {}).await;
         if batch.is_empty() {
             return;
         }
         let (ids, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|leave| (leave.id, leave.reply)).unzip();
-        match abandon(&database, &ids).await {
-            Ok(states) => {
-                for (state, reply) in states.into_iter().zip(replies) {
-                    let _ = reply.send(Ok(state)); // a waiter that left has no use for it
-                }
-            }
-            // One that is not known refuses the statement, and must not cost the others.
-            Err(error) if error.blames_request() && ids.len() > 1 => {
-                for (id, reply) in ids.into_iter().zip(replies) {
-                    let state = abandon(&database, &[id]).await.and_then(|states| states.into_iter().next().ok_or_else(too_few));
-                    let _ = reply.send(state);
-                }
-            }
-            Err(error) => {
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-            }
+        let mut ended = ask::abandon(&database, &ids)
+            .await
+            .map(|states| states.into_iter().filter_map(|state| Some((state.invocation_id.clone()?, state))).collect::<HashMap<_, _>>());
+        for (id, reply) in ids.into_iter().zip(replies) {
+            let state = match &mut ended {
+                // An unknown one has no row, and costs the others nothing.
+                Ok(states) => states.remove(&id).ok_or_else(|| StoreError::Unreachable(format!("the database does not know {id}"))),
+                Err(error) => Err(error.clone()),
+            };
+            let _ = reply.send(state); // a waiter that left has no use for it
         }
     }
-}
-
-async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
-    let states = ask::abandon(database, ids).await?;
-    if states.len() == ids.len() { Ok(states) } else { Err(too_few()) }
-}
-
-fn too_few() -> StoreError {
-    StoreError::Unreachable("abandon answered with too few rows".to_owned())
 }

@@ -1,8 +1,13 @@
 //! Gathers concurrent events: one statement in flight, the next takes all that came meanwhile.
+//!
+//! Each event has an id of its own, so one whose answer got lost is reported again: the same id is
+//! the same invocation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::waiting::Waiting;
 use crate::domain::Outcome;
@@ -12,6 +17,10 @@ use crate::store::{Database, StoreError};
 
 /// The most events of one statement.
 const BATCH: usize = 128;
+/// For so long an event is reported again while the database is away or refuses for the moment.
+const PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
 /// An event to report, and who wants to know.
 pub struct Ask {
@@ -22,16 +31,16 @@ pub struct Ask {
 /// The row of enqueue, and where the outcome will arrive if it is not in it.
 pub type Queued = (State, oneshot::Receiver<Outcome>);
 
-pub async fn run(database: Database, channel: String, mut asked: mpsc::UnboundedReceiver<Ask>, waiting: Arc<Waiting>) {
+pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, waiting: Arc<Waiting>) {
     loop {
-        let batch = gather(&mut asked, BATCH).await;
+        let batch = gather(&mut asked, BATCH, || {}).await;
         if batch.is_empty() {
             return;
         }
         // A result may be heard before its row is read: from here on such are kept.
         waiting.expect_early();
         let (requests, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|ask| (ask.request, ask.reply)).unzip();
-        match enqueue(&database, &requests, &channel).await {
+        match enqueue(&database, &requests, waiting.reply_to()).await {
             Ok(states) => {
                 for (state, reply) in states.into_iter().zip(replies) {
                     answer(&waiting, reply, Ok(state));
@@ -40,7 +49,7 @@ pub async fn run(database: Database, channel: String, mut asked: mpsc::Unbounded
             // One wrong request refuses the statement, and must not cost the others.
             Err(error) if error.blames_request() && requests.len() > 1 => {
                 for (request, reply) in requests.into_iter().zip(replies) {
-                    let state = enqueue(&database, &[request], &channel).await;
+                    let state = enqueue(&database, &[request], waiting.reply_to()).await;
                     answer(&waiting, reply, state.and_then(|states| states.into_iter().next().ok_or_else(no_row)));
                 }
             }
@@ -54,10 +63,21 @@ pub async fn run(database: Database, channel: String, mut asked: mpsc::Unbounded
     }
 }
 
-async fn enqueue(database: &Database, requests: &[Request], channel: &str) -> Result<Vec<State>, StoreError> {
-    // Never sent twice: an answer that got lost may have been a success.
-    let states = ask::enqueue_many(database, requests, channel).await?;
-    if states.len() == requests.len() { Ok(states) } else { Err(no_row()) }
+async fn enqueue(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
+    let last = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask::enqueue_many(database, requests, reply_to).await {
+            Ok(states) if states.len() == requests.len() => return Ok(states),
+            Ok(_) => return Err(no_row()),
+            Err(error) if error.is_passing() && Instant::now() + pause < last => {
+                tracing::warn!(%error, events = requests.len(), "could not enqueue; asking again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn no_row() -> StoreError {

@@ -23,6 +23,7 @@
 
 mod abandon;
 mod enqueue;
+mod reply_to;
 mod spread;
 mod waiting;
 
@@ -30,16 +31,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{self, ConfigError, Hidden};
-use crate::domain::{Outcome, Trigger};
+use crate::domain::{Outcome, Trigger, new_event_id};
 use crate::store::ask::{Request, State};
 use crate::store::listen::Listener;
 use crate::store::{Database, StoreError};
 
+use self::reply_to::ReplyTo;
 pub use self::spread::Spread;
 use self::waiting::Waiting;
 
@@ -117,7 +118,7 @@ pub struct Client {
 }
 
 /// The client's loops end with its last clone.
-struct Tasks([tokio::task::AbortHandle; 3]);
+struct Tasks([tokio::task::AbortHandle; 4]);
 
 impl Drop for Tasks {
     fn drop(&mut self) {
@@ -130,27 +131,28 @@ impl Drop for Tasks {
 impl Client {
     /// Connects and listens.
     pub async fn connect(options: &Options) -> Result<Self, ClientError> {
-        let (database, channel) = prepare(options)?;
-        let listener = Listener::connect(&database, &channel).await?;
-        Ok(Self::start(database, channel, listener))
+        let (database, reply_to) = prepare(options)?;
+        let listener = Listener::connect(&database, reply_to.channel()).await?;
+        Ok(Self::start(database, reply_to, listener))
     }
 
     /// Connects in the background, within a Tokio runtime: for a program that shall start
     /// also while the database is away. An event fails until the database is there.
     pub fn open(options: &Options) -> Result<Self, ClientError> {
-        let (database, channel) = prepare(options)?;
-        let listener = Listener::new(&database, &channel);
-        Ok(Self::start(database, channel, listener))
+        let (database, reply_to) = prepare(options)?;
+        let listener = Listener::new(&database, reply_to.channel());
+        Ok(Self::start(database, reply_to, listener))
     }
 
-    fn start(database: Database, channel: String, listener: Listener) -> Self {
-        let waiting = Arc::new(Waiting::default());
+    fn start(database: Database, reply_to: ReplyTo, listener: Listener) -> Self {
+        let waiting = Arc::new(Waiting::new(reply_to));
         let (requests, asked) = mpsc::unbounded_channel();
-        let hearing = tokio::spawn(waiting::hear(database.clone(), listener, Arc::clone(&waiting)));
-        let asking = tokio::spawn(enqueue::run(database.clone(), channel, asked, Arc::clone(&waiting)));
+        let hearing = tokio::spawn(waiting::hear(listener, Arc::clone(&waiting)));
+        let asking = tokio::spawn(waiting::ask(database.clone(), Arc::clone(&waiting)));
+        let enqueueing = tokio::spawn(enqueue::run(database.clone(), asked, Arc::clone(&waiting)));
         let (leaving, left) = mpsc::unbounded_channel();
         let ending = tokio::spawn(abandon::run(database, left));
-        let tasks = Arc::new(Tasks([hearing.abort_handle(), asking.abort_handle(), ending.abort_handle()]));
+        let tasks = Arc::new(Tasks([&hearing, &asking, &enqueueing, &ending].map(tokio::task::JoinHandle::abort_handle)));
         Self { waiting, requests, leaving, _tasks: tasks }
     }
 
@@ -163,8 +165,24 @@ impl Client {
     /// cannot be reported fails. Dropping the future stops waiting; the event is
     /// still delivered.
     pub async fn invoke(&self, project: &str, trigger: Trigger, event: &impl Serialize) -> Result<Answer, ClientError> {
+        self.invoke_with_id(&new_event_id(), project, trigger, event).await
+    }
+
+    /// As [`Client::invoke`], for an event that has an id already: reported again within ten
+    /// minutes, by this process or another, it is the same invocation and is sent once.
+    ///
+    /// `event_id` is `evt_` and the 26 upper-case Crockford base-32 characters of a UUIDv7, as
+    /// [`new_event_id`] makes them.
+    pub async fn invoke_with_id(
+        &self,
+        event_id: &str,
+        project: &str,
+        trigger: Trigger,
+        event: &impl Serialize,
+    ) -> Result<Answer, ClientError> {
         let event = serde_json::value::to_raw_value(event).map_err(ClientError::Event)?;
-        let (state, result) = self.enqueue(project, trigger, event).await?;
+        let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event, event_id: event_id.to_owned() };
+        let (state, result) = self.enqueue(request).await?;
         let (Some(id), None) = (&state.invocation_id, &state.outcome) else {
             return answer(state);
         };
@@ -176,9 +194,8 @@ impl Client {
         answer(self.abandon(id, deadline + GRACE).await?)
     }
 
-    async fn enqueue(&self, project: &str, trigger: Trigger, event: Box<RawValue>) -> Result<enqueue::Queued, StoreError> {
+    async fn enqueue(&self, request: Request) -> Result<enqueue::Queued, StoreError> {
         let (reply, queued) = oneshot::channel();
-        let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event };
         self.requests.send(enqueue::Ask { request, reply }).map_err(|_| gone())?;
         queued.await.map_err(|_| gone())?
     }
@@ -189,7 +206,7 @@ impl Client {
             let (reply, ended) = oneshot::channel();
             self.leaving.send(abandon::Leave { id: id.to_owned(), reply }).map_err(|_| gone())?;
             match tokio::time::timeout_at(last, ended).await {
-                Ok(Ok(Err(error))) if !error.blames_request() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
+                Ok(Ok(Err(error))) if error.is_passing() && Instant::now() < last => tokio::time::sleep(PAUSE).await,
                 Ok(result) => return result.map_err(|_| gone())?,
                 Err(_) => return Err(StoreError::Unreachable("no final outcome in time".to_owned())),
             }
@@ -201,7 +218,7 @@ fn gone() -> StoreError {
     StoreError::Unreachable("the client's loop is gone".to_owned())
 }
 
-fn prepare(options: &Options) -> Result<(Database, String), ConfigError> {
+fn prepare(options: &Options) -> Result<(Database, ReplyTo), ConfigError> {
     let config = config::Database {
         url: Some(options.url.clone()),
         listen_url: options.listen_url.clone(),
@@ -209,8 +226,7 @@ fn prepare(options: &Options) -> Result<(Database, String), ConfigError> {
         max_connection_age_s: options.max_connection_age_s,
         prepared_statements: options.prepared_statements,
     };
-    let channel = format!("actions_reply_{}", uuid::Uuid::new_v4().simple());
-    Ok((Database::new(&config, "auth-core actions client")?, channel))
+    Ok((Database::new(&config, "auth-core actions client")?, ReplyTo::random()))
 }
 
 fn answer(state: State) -> Result<Answer, ClientError> {

@@ -193,6 +193,7 @@ fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {
         duration_ms: call.duration.map(|duration| duration.as_secs_f64() * 1000.0),
         phases: call.phases.to_json(),
         error: judgement.error,
+        error_code: None,
         response_sha256: call.answer.and_then(|answer| match answer.body {
             Body::Whole(body) => Some(Sha256::digest(&body).to_vec()),
             Body::TooLarge | Body::Broken => None,

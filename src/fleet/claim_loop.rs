@@ -31,6 +31,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     let mut crowd = Crowd::default();
     let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     loop {
+        worker.metrics.turns.turn("claim");
         tokio::select! {
             biased;
             _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
@@ -39,7 +40,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
         let room = bulkhead.room(BATCH);
         let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
-        let turn = rhythm.turn(cramped, crowd.is_there(), started);
+        let turn = rhythm.turn(cramped, crowd.is_there() || worker.is_unheard.load(Ordering::Relaxed), started);
         let rest = match claim(&worker.database, &worker.process.id, &room, turn.look).await {
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
@@ -117,7 +118,9 @@ async fn start_calls(
         let (worker, bulkhead, endings) = (Arc::clone(worker), Arc::clone(bulkhead), endings.clone());
         tokio::spawn(async move {
             let ending = carry(&worker, &claim, &action, &project, started).await;
-            endings.put(Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms });
+            let finished =
+                Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms };
+            endings.put(finished, &worker.metrics);
             drop(place);
             worker.metrics.in_flight.set(i64::try_from(bulkhead.total()).unwrap_or_default());
         });

@@ -31,10 +31,14 @@ use crate::sign::RootKeys;
 use crate::store::listen::{Heard, Listener, QUEUE_CHANNEL};
 use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema, secrets};
+use crate::supervise::Loops;
 use crate::telemetry::Metrics;
 
 /// Time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(5);
+/// From this share of the server's queue of notifications on the worker looks by itself. At one half
+/// nobody is notified any more; see `actions_private.may_notify`.
+const NEARLY_HALF: f64 = 0.4;
 /// How long leaving may take once nothing is in flight: the database may be away.
 const PARTING: Duration = Duration::from_secs(10);
 
@@ -51,6 +55,8 @@ pub struct Worker {
     is_alone: AtomicBool,
     /// This one has said that it is awake, so nobody who enqueues notifies.
     is_awake: AtomicBool,
+    /// The server's queue of notifications is nearly half full: soon nobody notifies any more.
+    is_unheard: AtomicBool,
 }
 
 /// Why a worker could not run.
@@ -65,6 +71,9 @@ pub enum WorkerError {
     /// Results could not be written back before leaving.
     #[error("left without writing back everything: the database did not answer within {} s; the janitor ends what is left", PARTING.as_secs())]
     Parting,
+    /// A loop panicked. A process that goes on without it would only look healthy.
+    #[error("the loop {0} ended; leaving, so that whoever watches this process starts it anew")]
+    LoopEnded(&'static str),
 }
 
 impl Worker {
@@ -90,6 +99,7 @@ impl Worker {
             sightings: Sightings::default(),
             is_alone: AtomicBool::default(),
             is_awake: AtomicBool::default(),
+            is_unheard: AtomicBool::default(),
         })
     }
 
@@ -97,33 +107,55 @@ impl Worker {
     /// holds inside each deadline and writes it back.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
         let worker = Arc::new(self);
+        // Before anything is claimed: this may be a copy of the database, see the heartbeat.
+        worker.beat().await?;
         let listener = Listener::connect(&worker.database, QUEUE_CHANNEL).await?;
         let calls = Arc::new(Calls::default());
         let (stopping, stopped) = watch::channel(false);
-        let (endings, write_back) = write_back::start(Arc::clone(&worker));
-        let listening = tokio::spawn(listen(Arc::clone(&worker), listener, Arc::clone(&calls)));
-        let recording = tokio::spawn(record_secrets(Arc::clone(&worker), Arc::clone(&calls)));
-        let beating = tokio::spawn(beat(Arc::clone(&worker)));
-        let claiming = tokio::spawn(claim_loop::run(Arc::clone(&worker), calls, endings, stopped));
+        let (endings, writing, telling) = write_back::loops(&worker);
+        let mut loops = Loops::default();
+        loops.start("listen", listen(Arc::clone(&worker), listener, Arc::clone(&calls)));
+        loops.start("record_secrets", record_secrets(Arc::clone(&worker), Arc::clone(&calls)));
+        loops.start("beat", beat(Arc::clone(&worker), Arc::clone(&calls)));
+        loops.start("claim", claim_loop::run(Arc::clone(&worker), calls, endings, stopped));
+        loops.start("write_back", writing);
+        loops.start("tell", telling);
         tracing::info!(worker = worker.process.id, "working");
 
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            name = loops.any_ended() => return Err(WorkerError::LoopEnded(name)),
+        }
         tracing::info!(in_flight = worker.metrics.in_flight.get(), "draining");
         stopping.send_replace(true);
-        // The claim loop ends when its last call has; the write-back when it has written that.
-        let unfinished = claiming.await.is_err();
-        let parted = tokio::time::timeout(PARTING, write_back).await;
-        listening.abort();
-        recording.abort();
-        beating.abort();
+        // The claim loop ends when its last call has; the others when they have written and told that.
+        let is_finished = loops.ended("claim").await;
+        let rest = async { loops.ended("write_back").await && loops.ended("tell").await };
+        let is_written = tokio::time::timeout(PARTING, rest).await.unwrap_or(false);
+        drop(loops);
         if let Err(error) = worker.process.leave(&worker.database).await {
             tracing::warn!(%error, "could not sign off");
         }
         worker.database.close();
-        if unfinished || parted.is_err() {
+        if !is_finished || !is_written {
             return Err(WorkerError::Parting);
         }
         tracing::info!("drained");
+        Ok(())
+    }
+
+    async fn beat(&self) -> Result<(), StoreError> {
+        let in_flight = usize::try_from(self.metrics.in_flight.get()).unwrap_or_default();
+        let seen = self.process.beat(&self.database, in_flight).await?;
+        self.is_alone.store(seen.other_workers == 0, Ordering::Relaxed);
+        let was_unheard = self.is_unheard.swap(seen.notify_queue_usage >= NEARLY_HALF, Ordering::Relaxed);
+        if seen.notify_queue_usage >= NEARLY_HALF && !was_unheard {
+            tracing::error!(
+                usage = seen.notify_queue_usage,
+                "the server's queue of notifications fills: a session listens within a long transaction; see actionsctl doctor"
+            );
+        }
+        self.metrics.notify_queue_usage.set(seen.notify_queue_usage);
         Ok(())
     }
 }
@@ -141,6 +173,7 @@ struct Calls {
 
 async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) {
     loop {
+        worker.metrics.turns.turn("listen");
         match listener.next().await {
             Heard::Payload(payload) if payload == "secrets" => calls.secrets.notify_one(),
             Heard::Payload(payload) if payload.is_empty() || payload == worker.process.id => calls.mine.notify_one(),
@@ -149,6 +182,7 @@ async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) 
                 calls.mine.notify_one();
                 calls.secrets.notify_one();
             }
+            Heard::Silence => {}
         }
     }
 }
@@ -156,11 +190,14 @@ async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) 
 /// Fingerprints secrets that no holder of root keys has recorded yet: at the start, and when told.
 async fn record_secrets(worker: Arc<Worker>, calls: Arc<Calls>) {
     loop {
+        worker.metrics.turns.turn("record_secrets");
         if let Err(error) = try_record_secrets(&worker).await {
             // Not lost: each call records its own secret when it finds it missing.
             tracing::warn!(%error, "could not record the fingerprints of new secrets");
         }
-        calls.secrets.notified().await;
+        while tokio::time::timeout(BEAT, calls.secrets.notified()).await.is_err() {
+            worker.metrics.turns.turn("record_secrets");
+        }
     }
 }
 
@@ -174,15 +211,17 @@ async fn try_record_secrets(worker: &Worker) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn beat(worker: Arc<Worker>) {
+async fn beat(worker: Arc<Worker>, calls: Arc<Calls>) {
     let mut every = tokio::time::interval(BEAT);
     loop {
         every.tick().await;
-        let in_flight = usize::try_from(worker.metrics.in_flight.get()).unwrap_or_default();
-        let others = worker.process.beat(&worker.database, in_flight).await;
-        worker.is_alone.store(matches!(others, Ok(0)), Ordering::Relaxed);
-        if let Err(error) = others {
+        worker.metrics.turns.turn("beat");
+        if let Err(error) = worker.beat().await {
+            worker.is_alone.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "no heartbeat");
+        }
+        if worker.is_unheard.load(Ordering::Relaxed) {
+            calls.mine.notify_one(); // the last notification may have been the last for long
         }
         worker.egress.close_idle();
     }

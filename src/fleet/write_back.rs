@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -59,8 +58,9 @@ struct Backlog {
 }
 
 impl Endings {
-    pub fn put(&self, finished: Finished) {
-        self.backlog.count.fetch_add(1, Ordering::Relaxed);
+    pub fn put(&self, finished: Finished, metrics: &Metrics) {
+        let before = self.backlog.count.fetch_add(1, Ordering::Relaxed);
+        metrics.unwritten.set(i64::try_from(before + 1).unwrap_or_default());
         if let Err(unsent) = self.sender.send(finished) {
             tracing::error!(invocation = unsent.0.ending.id, "the write-back is gone");
         }
@@ -76,29 +76,25 @@ impl Endings {
     }
 }
 
-/// Starts both loops; they end when every sender is gone and everything is written.
-pub fn start(worker: Arc<Worker>) -> (Endings, JoinHandle<()>) {
+/// The loop that writes and the loop that tells, to be started; they end when every sender is gone
+/// and everything is written and told.
+pub fn loops(worker: &Arc<Worker>) -> (Endings, impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<>) {
     let (sender, finished) = unbounded_channel();
     let backlog = Arc::new(Backlog::default());
     let (replies, told) = unbounded_channel();
-    let telling = tokio::spawn(tell(worker.database.clone(), told));
     let endings = Endings { sender, backlog: Arc::clone(&backlog) };
-    let both = tokio::spawn(async move {
-        write(worker, finished, &backlog, replies).await;
-        if telling.await.is_err() {
-            tracing::error!("the loop that tells waiters is gone");
-        }
-    });
-    (endings, both)
+    (endings, write(Arc::clone(worker), finished, backlog, replies), tell(Arc::clone(worker), told))
 }
 
-async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, backlog: &Backlog, replies: UnboundedSender<Reply>) {
+async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, backlog: Arc<Backlog>, replies: UnboundedSender<Reply>) {
+    let turn = || worker.metrics.turns.turn("write_back");
     let mut crowd = Crowd::default();
     loop {
         if !crowd.pause().is_zero() {
             tokio::time::sleep(crowd.pause()).await;
         }
-        let mut batch = gather(&mut finished, BATCH).await;
+        turn();
+        let mut batch = gather(&mut finished, BATCH, turn).await;
         if batch.is_empty() {
             return;
         }
@@ -113,7 +109,8 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         let is_free = worker.is_alone.load(Ordering::Relaxed) && worker.is_awake.load(Ordering::Relaxed);
         let at_once: Vec<Reply> = if is_quiet || is_free { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once, Instant::now() + PATIENCE).await;
-        backlog.count.fetch_sub(batch.len(), Ordering::Relaxed);
+        let left = backlog.count.fetch_sub(batch.len(), Ordering::Relaxed) - batch.len();
+        worker.metrics.unwritten.set(i64::try_from(left).unwrap_or_default());
         backlog.shrank.notify_one();
         for finished in batch {
             let id = &finished.ending.id;
@@ -134,9 +131,9 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
 
 impl Finished {
     fn reply(&self) -> Option<Reply> {
-        let channel = self.reply_to.clone()?;
+        let reply_to = self.reply_to.clone()?;
         let Ending { id, status, outcome, .. } = &self.ending;
-        Some(Reply { channel, id: id.clone(), status: status.as_str(), outcome: Some(outcome.clone()) })
+        Some(Reply { reply_to, id: id.clone(), status: status.as_str(), outcome: Some(outcome.clone()) })
     }
 
     fn record(&self, metrics: &Metrics, is_ours: bool) {
@@ -247,18 +244,38 @@ fn stand_in(ending: &Ending) -> Option<Ending> {
         outcome.code = Some(code);
         outcome.reason = Some(WHY.to_owned());
     }
-    Some(Ending { outcome: outcome.to_json(), error: Some(WHY.to_owned()), notes: Vec::new(), response_sha256: None, ..ending.clone() })
+    Some(Ending {
+        outcome: outcome.to_json(),
+        error: Some(WHY.to_owned()),
+        error_code: Some("not_storable"),
+        notes: Vec::new(),
+        response_sha256: None,
+        ..ending.clone()
+    })
 }
 
-async fn tell(database: Database, mut replies: UnboundedReceiver<Reply>) {
+/// Tells waiters. What could not be sent is sent again for as long as somebody may still wait for
+/// it: a database short of connections, or one passing error, must not cost anybody his result.
+async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Reply>) {
+    let turn = || worker.metrics.turns.turn("tell");
     loop {
-        let batch = gather(&mut replies, BATCH).await;
+        turn();
+        let batch = gather(&mut replies, BATCH, turn).await;
         if batch.is_empty() {
             return;
         }
-        if let Err(error) = notify(&database, &batch).await {
-            // Each of these waiters asks for its result when its listener is back, or at its deadline.
-            tracing::warn!(%error, replies = batch.len(), "could not tell waiters");
+        let last = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = notify(&worker.database, &batch).await {
+            if !error.is_passing() || Instant::now() > last {
+                // Each of these waiters asks for its result by itself, or at its deadline.
+                tracing::error!(%error, replies = batch.len(), "could not tell waiters");
+                break;
+            }
+            tracing::warn!(%error, replies = batch.len(), "could not tell waiters; trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            turn();
         }
     }
 }
@@ -280,6 +297,7 @@ mod tests {
             duration_ms: Some(1.0),
             phases: None,
             error: None,
+            error_code: None,
             response_sha256: None,
             overrode: false,
             notes: Vec::new(),

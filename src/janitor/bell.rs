@@ -1,8 +1,11 @@
 //! How a tick asks for work that it does not wait for. Several rings while somebody works are one.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Rung by the leader, heard by one task.
 #[derive(Default)]
@@ -18,9 +21,12 @@ impl Bell {
         self.rings.notify_one();
     }
 
-    /// Waits for a ring; the epoch of the last one.
-    pub async fn heard(&self) -> i64 {
-        self.rings.notified().await;
+    /// Waits for a ring; the epoch of the last one. Calls `turn` now and then meanwhile.
+    pub async fn heard(&self, turn: impl Fn()) -> i64 {
+        turn();
+        while tokio::time::timeout(IDLE, self.rings.notified()).await.is_err() {
+            turn();
+        }
         self.epoch.load(Ordering::Relaxed)
     }
 }

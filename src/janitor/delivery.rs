@@ -10,15 +10,16 @@ use super::bell::Bell;
 use crate::smtp::{Letter, Mailer};
 use crate::store::outbox::{self, Waiting};
 use crate::store::{Database, StoreError};
+use crate::telemetry::Metrics;
 
 /// The most mails taken at a time: together they must be sent within the minute they are held.
 const BATCH: i32 = 2;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Delivers whenever the bell rings, for as long as the janitor lives.
-pub async fn run(database: Database, mailer: Mailer, bell: Arc<Bell>) {
+pub async fn run(database: Database, mailer: Mailer, bell: Arc<Bell>, metrics: Arc<Metrics>) {
     loop {
-        let epoch = bell.heard().await;
+        let epoch = bell.heard(|| metrics.turns.turn("delivery")).await;
         if let Err(error) = deliver(&database, &mailer, epoch).await {
             tracing::warn!(%error, "mails wait; the next tick rings again");
         }

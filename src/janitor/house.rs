@@ -9,15 +9,16 @@ use tokio::time::Instant;
 
 use super::bell::Bell;
 use crate::store::{Database, StoreError, chores, processes};
+use crate::telemetry::Metrics;
 
 /// Walking over the whole queue may cost this share of the time.
 const WHOLE_LOOK_SHARE: u32 = 100;
 
 /// Keeps house whenever the bell rings, for as long as the janitor lives.
-pub async fn run(database: Database, retention_days: u32, bell: Arc<Bell>) {
+pub async fn run(database: Database, retention_days: u32, bell: Arc<Bell>, metrics: Arc<Metrics>) {
     let mut look_again_at = Instant::now();
     loop {
-        let epoch = bell.heard().await;
+        let epoch = bell.heard(|| metrics.turns.turn("housekeeping")).await;
         if Instant::now() >= look_again_at {
             match look_at_everything(&database, epoch).await {
                 Ok(took) => look_again_at = Instant::now() + took * WHOLE_LOOK_SHARE,
@@ -47,5 +48,6 @@ async fn keep(database: &Database, epoch: i64, retention_days: u32) -> Result<()
     if made + dropped > 0 {
         tracing::info!(made, dropped, "partitions");
     }
+    chores::forget_event_keys(database).await?;
     processes::forget_silent(database).await
 }

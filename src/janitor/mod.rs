@@ -7,6 +7,7 @@
 
 mod bell;
 mod delivery;
+mod gauges;
 mod house;
 mod kill_switch;
 mod mail;
@@ -22,9 +23,11 @@ use crate::smtp::Mailer;
 use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema};
 use crate::store::{chores, duties};
+use crate::supervise::Loops;
 use crate::telemetry::Metrics;
 
 use self::bell::Bell;
+use self::gauges::Gauges;
 use self::kill_switch::KillSwitch;
 
 const BEAT: Duration = Duration::from_secs(5);
@@ -54,6 +57,9 @@ pub enum JanitorError {
     /// The database refused, or could not be reached when starting.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A loop panicked. A process that goes on without it would only look healthy.
+    #[error("the loop {0} ended; leaving, so that whoever watches this process starts it anew")]
+    LoopEnded(&'static str),
 }
 
 /// A janitor that has checked its surroundings.
@@ -75,6 +81,7 @@ struct Lead {
     kept_house_at: Option<Instant>,
     did_chores_at: Instant,
     is_fleet_blamed: bool,
+    gauges: Gauges,
 }
 
 impl Janitor {
@@ -92,9 +99,12 @@ impl Janitor {
     /// Watches until `stop` resolves.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), JanitorError> {
         let mut lead: Option<Lead> = None;
-        let mut beside = vec![tokio::spawn(house::run(self.database.clone(), self.config.retention.days, Arc::clone(&self.house)))];
+        let mut beside = Loops::default();
+        let (database, metrics) = (self.database.clone(), Arc::clone(&self.metrics));
+        beside
+            .start("housekeeping", house::run(database.clone(), self.config.retention.days, Arc::clone(&self.house), Arc::clone(&metrics)));
         if let Some(mailer) = self.mailer.take() {
-            beside.push(tokio::spawn(delivery::run(self.database.clone(), mailer, Arc::clone(&self.mails))));
+            beside.start("delivery", delivery::run(database, mailer, Arc::clone(&self.mails), metrics));
         }
         let mut ticks = tokio::time::interval(self.config.kill_switch.tick());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -104,7 +114,9 @@ impl Janitor {
         loop {
             tokio::select! {
                 () = &mut stop => break,
+                name = beside.any_ended() => return Err(JanitorError::LoopEnded(name)),
                 _ = ticks.tick() => {
+                    self.metrics.turns.turn("tick");
                     let began = Instant::now();
                     let ticked = self.tick(&mut lead).await;
                     self.metrics.tick.observe(began.elapsed().as_secs_f64());
@@ -119,9 +131,7 @@ impl Janitor {
                 },
             }
         }
-        for task in beside {
-            task.abort(); // what it held is due again within a minute
-        }
+        drop(beside); // what they held is due again within a minute
         if let Some(lead) = lead {
             duties::give_up_lead(&self.database, lead.epoch, &self.process.id).await?;
         }
@@ -185,7 +195,7 @@ impl Janitor {
         }
         lead.is_fleet_blamed = done.is_fleet_blamed;
         self.metrics.checks_blame_fleet.set(i64::from(done.is_fleet_blamed));
-        Ok(())
+        lead.gauges.look(&self.database, &self.metrics).await
     }
 
     async fn begin(&self, epoch: i64) -> Result<Lead, StoreError> {
@@ -193,6 +203,14 @@ impl Janitor {
         duties::publish_settings(&self.database, epoch, &self.config).await?;
         let kill_switch = KillSwitch::begin(&self.database, &self.config.kill_switch).await?;
         let now = Instant::now();
-        Ok(Lead { epoch, kill_switch, looked_at: now, kept_house_at: None, did_chores_at: now, is_fleet_blamed: false })
+        Ok(Lead {
+            epoch,
+            kill_switch,
+            looked_at: now,
+            kept_house_at: None,
+            did_chores_at: now,
+            is_fleet_blamed: false,
+            gauges: Gauges::default(),
+        })
     }
 }

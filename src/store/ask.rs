@@ -14,14 +14,14 @@ use crate::domain::Outcome;
 pub const ENQUEUE_MANY: &str = "-- enqueue many: gathered events in one statement
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
   (select set_config('synchronous_commit', 'off', true)) as quick
-from actions.enqueue_many($1, $2, $3::text[]::json[], null, $4) with ordinality as e
+from actions.enqueue_many($1, $2, $3::text[]::json[], $4, $5) with ordinality as e
 order by e.ordinality";
 
 /// One event by itself.
 pub const ENQUEUE: &str = "-- enqueue: one event by itself
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
   set_config('synchronous_commit', 'off', true) as quick
-from actions.enqueue($1, $2, $3::text::json, $4) as e";
+from actions.enqueue($1, $2, $3::text::json, $5, $4) as e";
 
 /// The present state of invocations.
 pub const RESULTS: &str = "-- results: what became of these
@@ -65,27 +65,30 @@ pub struct Request {
     pub trigger: &'static str,
     /// The event, a JSON object.
     pub event: Box<RawValue>,
+    /// `evt_…`: the same one again is the same invocation.
+    pub event_id: String,
 }
 
 /// Enqueues all or, on an error, none; one row for each, in order.
 pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
-    if let [Request { project_id, trigger, event }] = requests {
-        let rows = database.rows_within(PATIENCE, ENQUEUE, params![project_id, trigger, event.get(), reply_to]).await?;
+    if let [Request { project_id, trigger, event, event_id }] = requests {
+        let rows = database.rows_within(PATIENCE, ENQUEUE, params![project_id, trigger, event.get(), event_id, reply_to]).await?;
         return states(&rows);
     }
     let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
     let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
     let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
-    let rows = database.rows_within(PATIENCE, ENQUEUE_MANY, params![projects, triggers, events, reply_to]).await?;
+    let event_ids: Vec<&str> = requests.iter().map(|request| request.event_id.as_str()).collect();
+    let rows = database.rows_within(PATIENCE, ENQUEUE_MANY, params![projects, triggers, events, event_ids, reply_to]).await?;
     states(&rows)
 }
 
-/// What became of these; an unknown one is an error.
+/// What became of these; an unknown one is missing, and an error where all are unknown.
 pub async fn results(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
     states(&database.rows_within(LONG_PATIENCE, RESULTS, params![ids]).await?)
 }
 
-/// Stops waiting and returns the final states, in the order of the ids.
+/// Stops waiting and returns the final states, in the order of the ids, without unknown ones.
 pub async fn abandon(database: &Database, ids: &[String]) -> Result<Vec<State>, StoreError> {
     states(&database.rows_within(LONG_PATIENCE, ABANDON, params![ids]).await?)
 }

@@ -21,7 +21,7 @@ select q.id from actions_private.queue as q where q.deadline_at < clock_timestam
 pub const END_LEFT_BEHIND: &str = "-- end left behind: nobody ended them in time
 select 'expired' as status, e.invocation_id, e.reply_to, e.outcome::text as outcome
 from (select where actions_private.leads($1)) as lead
-cross join lateral actions_private.end_without_verdict($2, 'expired', 'the deadline passed before the fleet had a result') as e";
+cross join lateral actions_private.end_without_verdict($2, 'expired', 'deadline_passed', 'the deadline passed before the fleet had a result') as e";
 
 /// Makes the days ahead.
 pub const MAKE_PARTITIONS: &str = "-- make partitions: a week ahead
@@ -34,6 +34,10 @@ select actions_private.count_next()";
 /// Drops the days past retention, if this janitor leads.
 pub const DROP_PARTITIONS: &str = "-- drop partitions: past retention
 select coalesce((select actions_private.drop_partitions($2) where actions_private.leads($1)), 0)";
+
+/// Ids of events that may no longer be reported again.
+pub const FORGET_EVENT_KEYS: &str = "-- forget event keys: given more than ten minutes ago
+select actions_private.forget_event_keys()";
 
 /// What the chores found.
 #[derive(Debug, Clone, Copy)]
@@ -83,4 +87,9 @@ pub async fn count_next(database: &Database) -> Result<bool, StoreError> {
 pub async fn drop_partitions(database: &Database, epoch: i64, retention_days: u32) -> Result<i32, StoreError> {
     let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
     Ok(database.row_within(LONG_ANSWER, DROP_PARTITIONS, params![epoch, keep]).await?.try_get(0)?)
+}
+
+/// Forgets ids of events that may no longer be reported again.
+pub async fn forget_event_keys(database: &Database) -> Result<(), StoreError> {
+    database.rows_within(LONG_ANSWER, FORGET_EVENT_KEYS, params![]).await.map(|_| ())
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::params::params;
-use super::pool::{ANSWER, LONG_ANSWER};
+use super::pool::LONG_ANSWER;
 use super::{Database, StoreError};
 use crate::domain::Trigger;
 
@@ -16,6 +16,9 @@ use crate::domain::Trigger;
 /// synchronous commit covers it.
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
 select * from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// A claim that takes longer comes from a server that is away; what it took all the same expires.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An invocation that is ours to send, with the token that proves it.
 #[derive(Debug, Clone)]
@@ -104,7 +107,7 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
     let milliseconds = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
     let (actions, rooms): (Vec<&str>, Vec<i32>) = tight.iter().map(|(action, room)| (action.as_str(), count(*room))).unzip();
     // The first look goes through the whole queue, and all that vacuum could not clean up yet.
-    let limit = if look.back.is_none() { LONG_ANSWER } else { ANSWER };
+    let limit = if look.back.is_none() { LONG_ANSWER } else { PATIENCE };
     let rows = database
         .rows_within(
             limit,

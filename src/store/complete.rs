@@ -12,7 +12,7 @@ use crate::domain::Status;
 /// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
 /// enqueue before it durable, too.
 pub const COMPLETE: &str = "-- complete: move what is still ours from the queue into the history
-select actions_private.complete($1, $2, $3::text[]::actions_private.final_status[], $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+select actions_private.complete($1, $2, $3::text[]::actions_private.final_status[], $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
 /// Which of our invocations are in the history already: asked when an answer to COMPLETE got lost.
 pub const LANDED: &str = "-- landed: which of these are decided
@@ -37,6 +37,8 @@ pub struct Ending {
     pub phases: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
+    /// The stable word for it.
+    pub error_code: Option<&'static str>,
     /// SHA-256 of the response body.
     pub response_sha256: Option<Vec<u8>>,
     /// The verdict's overrides were honoured.
@@ -70,6 +72,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
                 column(endings, |e| e.duration_ms),
                 column(endings, |e| e.phases.as_deref()),
                 column(endings, |e| e.error.as_deref()),
+                column(endings, |e| e.error_code),
                 column(endings, |e| e.response_sha256.as_deref()),
                 column(endings, |e| e.overrode),
                 notes().map(|(id, _, _)| id).collect::<Vec<_>>(),

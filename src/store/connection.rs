@@ -25,20 +25,6 @@ const OPENING: Duration = Duration::from_secs(3);
 /// How long the server may take to hear that a statement was given up.
 const CANCELLING: Duration = Duration::from_secs(1);
 
-/// What our statements rely on, whatever the settings of the login or the database say. Only what
-/// differs is set, so that a good set-up costs one read of the catalogue a connection.
-pub const PIN: &str = "-- pin: what our statements rely on, where the login or the database has it otherwise
-select set_config(s.name, w.setting, false)
-from (values
-  ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'), ('default_transaction_deferrable', 'off'),
-  ('standard_conforming_strings', 'on'), ('DateStyle', 'ISO, MDY'), ('IntervalStyle', 'postgres'), ('TimeZone', 'UTC'), ('search_path', 'pg_catalog'),
-  ('bytea_output', 'hex'), ('array_nulls', 'on'), ('transform_null_equals', 'off'), ('lc_monetary', 'C'),
-  ('lc_numeric', 'C'), ('lc_time', 'C'), ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
-  ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('plan_cache_mode', 'auto'), ('synchronous_commit', 'on')
-) as w (name, setting)
-join pg_catalog.pg_settings as s on pg_catalog.lower(s.name) = pg_catalog.lower(w.name)
-  and case s.name when 'synchronous_commit' then s.setting = 'off' else s.setting <> w.setting end";
-
 type Driver = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// An open connection and the statements prepared on it.
@@ -58,12 +44,17 @@ impl Connection {
     /// Opens a connection to the first host that takes it.
     pub(super) async fn open(settings: &Settings) -> Result<Self, StoreError> {
         let opening = async {
-            let (client, driver) = settings.config.connect(settings.tls.clone()).await?;
+            let (client, driver) = match settings.pinned().connect(settings.tls.clone()).await {
+                // A pooler takes no settings of a session that is not ours alone.
+                Err(error) if settings.pins && is_refused_parameter(&error) => settings.config.connect(settings.tls.clone()).await?,
+                result => result?,
+            };
             let now = Instant::now();
+            let is_17 = driver.parameter("server_version").and_then(major).is_some_and(|major| major >= 17);
             let prepared = settings.prepares.then(HashMap::new);
             let mut this = Self { client, driver, tls: settings.tls.clone(), prepared, heard: VecDeque::new(), opened: now, used: now };
-            if settings.pins {
-                this.drive(async |client| client.query_typed(PIN, &[]).await).await?;
+            if settings.pins && is_17 {
+                this.batch("-- pin: what older servers do not know\nset transaction_timeout = 0").await?;
             }
             Ok(this)
         };
@@ -172,6 +163,15 @@ impl Connection {
         self.used = Instant::now();
         answer
     }
+}
+
+/// PgBouncer says so of what it does not pass on.
+fn is_refused_parameter(error: &Error) -> bool {
+    error.as_db_error().is_some_and(|refused| refused.code().code() == "08P01" && refused.message().contains("startup parameter"))
+}
+
+fn major(server_version: &str) -> Option<u32> {
+    server_version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Moves bytes both ways. Ready, with the reason, when the connection has ended.

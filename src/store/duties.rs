@@ -104,9 +104,9 @@ fn milliseconds(duration: Duration) -> i32 {
 /// What to tell the waiters of rows with status, `invocation_id`, `reply_to` and outcome.
 pub(super) fn replies(rows: &[Row]) -> Result<Vec<Reply>, StoreError> {
     let reply = |row: &Row| -> Result<Option<Reply>, StoreError> {
-        let Some(channel) = row.try_get("reply_to")? else { return Ok(None) };
+        let Some(reply_to) = row.try_get("reply_to")? else { return Ok(None) };
         let status = if row.try_get::<_, &str>("status")? == "killed" { "killed" } else { "expired" };
-        Ok(Some(Reply { channel, id: row.try_get("invocation_id")?, status, outcome: row.try_get("outcome")? }))
+        Ok(Some(Reply { reply_to, id: row.try_get("invocation_id")?, status, outcome: row.try_get("outcome")? }))
     };
     rows.iter().filter_map(|row| reply(row).transpose()).collect()
 }

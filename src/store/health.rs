@@ -112,6 +112,8 @@ pub async fn hears_itself(database: &Database) -> Result<(), StoreError> {
     database.rows(ECHO, params![channel]).await?;
     match tokio::time::timeout(std::time::Duration::from_secs(3), listener.next()).await {
         Ok(Heard::Payload(_)) => Ok(()),
-        Ok(Heard::Reconnected) | Err(_) => Err(StoreError::Unreachable("a notification did not arrive within 3 s".to_owned())),
+        Ok(Heard::Reconnected | Heard::Silence) | Err(_) => {
+            Err(StoreError::Unreachable("a notification did not arrive within 3 s".to_owned()))
+        }
     }
 }

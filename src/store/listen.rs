@@ -22,6 +22,8 @@ pub enum Heard {
     /// The connection was lost and is back: whatever was sent meanwhile was missed, so
     /// re-read everything that is outstanding.
     Reconnected,
+    /// Nothing for a while: the connection is alive, or it cannot be opened for the moment.
+    Silence,
 }
 
 /// One LISTEN connection.
@@ -29,12 +31,14 @@ pub struct Listener {
     database: Database,
     channel: String,
     connection: Option<Connection>,
+    /// Before the next attempt to open one.
+    pause: Duration,
 }
 
 impl Listener {
     /// Listens on `channel` from the first [`Listener::next`] on, which then says `Reconnected`.
     pub fn new(database: &Database, channel: &str) -> Self {
-        Self { database: database.clone(), channel: channel.to_owned(), connection: None }
+        Self { database: database.clone(), channel: channel.to_owned(), connection: None, pause: FIRST_PAUSE }
     }
 
     /// Listens on `channel`; an error means that the first connection failed.
@@ -43,34 +47,34 @@ impl Listener {
         Ok(Self { connection, ..Self::new(database, channel) })
     }
 
-    /// The next thing heard. Reconnects for as long as it takes. Cancel safe.
+    /// The next thing heard, after 5 s at most. Cancel safe.
     pub async fn next(&mut self) -> Heard {
-        let mut pause = FIRST_PAUSE;
         loop {
             let Some(connection) = &mut self.connection else {
-                match open(&self.database, &self.channel).await {
-                    Ok(connection) => {
-                        self.connection = Some(connection);
-                        return Heard::Reconnected;
-                    }
-                    Err(error) => tracing::warn!(%error, "cannot listen; trying again"),
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                continue;
+                return self.reconnect().await;
             };
             match tokio::time::timeout(SILENCE, connection.notification()).await {
                 Ok(Ok(notification)) => return Heard::Payload(notification.payload().to_owned()),
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the listening connection was lost");
-                    self.connection = None;
-                }
-                Err(_) => {
-                    if !matches!(tokio::time::timeout(PROOF, connection.check()).await, Ok(Ok(()))) {
-                        tracing::warn!("the listening connection fell silent");
-                        self.connection = None;
-                    }
-                }
+                Ok(Err(error)) => tracing::warn!(%error, "the listening connection was lost"),
+                Err(_) if matches!(tokio::time::timeout(PROOF, connection.check()).await, Ok(Ok(()))) => return Heard::Silence,
+                Err(_) => tracing::warn!("the listening connection fell silent"),
+            }
+            self.connection = None;
+        }
+    }
+
+    async fn reconnect(&mut self) -> Heard {
+        match open(&self.database, &self.channel).await {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.pause = FIRST_PAUSE;
+                Heard::Reconnected
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen; trying again");
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                Heard::Silence
             }
         }
     }

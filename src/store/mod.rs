@@ -17,6 +17,7 @@ mod connection;
 pub mod control;
 pub mod duties;
 pub mod gather;
+pub mod gauges;
 pub mod health;
 pub mod listen;
 pub mod notify;
@@ -71,6 +72,17 @@ impl StoreError {
     pub fn blames_request(&self) -> bool {
         // 22 data, 23 constraints, 54 sizes.
         self.has_class(&["22", "23", "54"])
+    }
+
+    /// Whether the same request may succeed a moment later: the server is away or starting, it
+    /// takes no writes, or somebody is in the way. Not where the request, the login or the schema
+    /// is at fault.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { .. } => !self.has_class(&["22", "23", "28", "3D", "3F", "42", "54"]),
+            Self::Schema(_) | Self::Unreadable(_) => false,
+        }
     }
 
     /// Whether another connection may have what this one lacks: it is gone, it leads to a server
@@ -158,7 +170,6 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_admin", control::RECORD_SECRET),
     ("actions_admin", control::SEND_TEST),
     ("actions_admin", control::OUTCOME),
-    ("actions_core", connection::PIN),
     ("actions_core", schema::LOCK),
     ("actions_core", schema::ENCODING),
     ("actions_core", health::SERVER),
@@ -176,7 +187,10 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", outbox::MAIL_FAILED),
     ("actions_janitor", duties::GIVE_UP_LEAD),
     ("actions_janitor", duties::END_OVERDUE),
+    ("actions_janitor", gauges::QUEUE),
+    ("actions_janitor", gauges::ENDED_BY_OTHERS),
     ("actions_janitor", chores::CHORES),
+    ("actions_janitor", chores::FORGET_EVENT_KEYS),
     ("actions_janitor", chores::LEFT_BEHIND),
     ("actions_janitor", chores::END_LEFT_BEHIND),
     ("actions_janitor", chores::MAKE_PARTITIONS),

@@ -8,14 +8,18 @@ use super::pool::ANSWER;
 use super::{Database, StoreError};
 
 /// A NOTIFY takes an instance-wide lock at commit: asynchronous, it holds the lock for no flush.
+/// Where a session that never cleans up has filled half of the server's queue, nothing is sent:
+/// waiters that hear nothing ask.
 pub const NOTIFY: &str = "-- notify: one notification a packed payload
 select set_config('synchronous_commit', 'off', true), pg_notify(n.channel, n.payload)
-from unnest($1::text[], $2::text[]) as n (channel, payload)";
+from unnest($1::text[], $2::text[]) as n (channel, payload)
+where (select actions_private.may_notify())";
 
 /// The same within a transaction that must be on the disk before anybody hears of it.
 pub const NOTIFY_WITH_COMMIT: &str = "-- notify with commit: one notification a packed payload
 select pg_notify(n.channel, n.payload)
-from unnest($1::text[], $2::text[]) as n (channel, payload)";
+from unnest($1::text[], $2::text[]) as n (channel, payload)
+where (select actions_private.may_notify())";
 
 /// PostgreSQL accepts payloads below 8,000 bytes.
 const MAX_PAYLOAD_BYTES: usize = 7_999;
@@ -23,8 +27,8 @@ const MAX_PAYLOAD_BYTES: usize = 7_999;
 /// A result for a waiter.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The waiter's channel.
-    pub channel: String,
+    /// The waiter's channel, or `channel/token`.
+    pub reply_to: String,
     /// The invocation.
     pub id: String,
     /// Its status.
@@ -38,12 +42,14 @@ pub fn pack(replies: &[Reply]) -> (Vec<String>, Vec<String>) {
     let mut open: BTreeMap<&str, String> = BTreeMap::new();
     let (mut channels, mut payloads) = (Vec::new(), Vec::new());
     for reply in replies {
-        let bare = format!(r#"{{"id":"{}","status":"{}""#, reply.id, reply.status);
+        let (channel, token) = reply.reply_to.rsplit_once('/').unwrap_or((&reply.reply_to, ""));
+        let token = if token.is_empty() { String::new() } else { format!(r#","token":"{token}""#) };
+        let bare = format!(r#"{{"id":"{}"{token},"status":"{}""#, reply.id, reply.status);
         let full = reply.outcome.as_ref().map(|outcome| format!(r#"{bare},"outcome":{outcome}}}"#));
         let element = full.filter(|full| full.len() + 2 <= MAX_PAYLOAD_BYTES).unwrap_or(bare + "}");
-        let payload = open.entry(&reply.channel).or_default();
+        let payload = open.entry(channel).or_default();
         if !payload.is_empty() && payload.len() + element.len() + 2 > MAX_PAYLOAD_BYTES {
-            channels.push(reply.channel.clone());
+            channels.push(channel.to_owned());
             payloads.push(std::mem::take(payload) + "]");
         }
         payload.push(if payload.is_empty() { '[' } else { ',' });
@@ -74,7 +80,7 @@ mod tests {
     use super::*;
 
     fn reply(channel: &str, id: usize, outcome: String) -> Reply {
-        Reply { channel: channel.to_owned(), id: format!("inv_{id}"), status: "ok", outcome: Some(outcome) }
+        Reply { reply_to: channel.to_owned(), id: format!("inv_{id}"), status: "ok", outcome: Some(outcome) }
     }
 
     #[test]
@@ -88,6 +94,13 @@ mod tests {
             seen += serde_json::from_str::<Vec<serde_json::Value>>(payload).unwrap().len();
         }
         assert_eq!((seen, channels.len()), (500, payloads.len()));
+    }
+
+    #[test]
+    fn a_waiter_that_gave_a_token_gets_it_back_with_each_element() {
+        let (channels, payloads) = pack(&[reply("a/b/5f0cK2w9", 1, "{}".to_owned()), reply("a/b", 2, "{}".to_owned())]);
+        assert_eq!(channels, ["a", "a/b"]);
+        assert_eq!(payloads[1], r#"[{"id":"inv_1","token":"5f0cK2w9","status":"ok","outcome":{}}]"#);
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use super::params::params;
 use super::{Database, StoreError};
 
-/// The first beat makes the row, later ones keep it fresh. Returns how many other workers live.
+/// The first beat makes the row, later ones keep it fresh. The life is looked after with it: in a
+/// copy of the database nothing that was queued before may be sent.
 pub const BEAT: &str = "-- beat: this process is alive
 insert into actions_private.processes as p (id, kind, host, pid, version, in_flight)
 select $1, $2, $3, $4, $5, $6
 from (select set_config('synchronous_commit', 'off', true)) as quick
 on conflict (id) do update set in_flight = excluded.in_flight, seen_at = now()
-returning (select count(*) from actions_private.processes as o where o.kind = 'worker' and o.id <> $1 and o.seen_at > now() - interval '12 seconds')";
+returning (select count(*) from actions_private.processes as o where o.kind = 'worker' and o.id <> $1 and o.seen_at > now() - interval '12 seconds'),
+  actions_private.notify_queue_usage(), actions_private.current_life()";
 
 /// A process that leaves in order.
 pub const LEAVE: &str = "-- leave: this process is gone
@@ -29,6 +31,15 @@ pub struct Process {
     host: String,
 }
 
+/// What a heartbeat learns.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// Workers that live, beside this process.
+    pub other_workers: i64,
+    /// How full the server's queue of notifications is, 0 to 1.
+    pub notify_queue_usage: f64,
+}
+
 impl Process {
     /// This process, with a new id.
     pub fn this(kind: &'static str) -> Self {
@@ -39,22 +50,12 @@ impl Process {
         Self { id: format!("{kind}-{host}-{}-{}", std::process::id(), &random[..6]), kind, host }
     }
 
-    /// Reports that this process is alive and holds `in_flight` calls; returns how many other workers live.
-    pub async fn beat(&self, database: &Database, in_flight: usize) -> Result<i64, StoreError> {
-        Ok(database
-            .row(
-                BEAT,
-                params![
-                    self.id,
-                    self.kind,
-                    self.host,
-                    std::process::id().cast_signed(),
-                    env!("CARGO_PKG_VERSION"),
-                    i32::try_from(in_flight).unwrap_or(i32::MAX)
-                ],
-            )
-            .await?
-            .try_get(0)?)
+    /// Reports that this process is alive and holds `in_flight` calls.
+    pub async fn beat(&self, database: &Database, in_flight: usize) -> Result<Surroundings, StoreError> {
+        let pid = std::process::id().cast_signed();
+        let in_flight = i32::try_from(in_flight).unwrap_or(i32::MAX);
+        let row = database.row(BEAT, params![self.id, self.kind, self.host, pid, env!("CARGO_PKG_VERSION"), in_flight]).await?;
+        Ok(Surroundings { other_workers: row.try_get(0)?, notify_queue_usage: row.try_get(1)? })
     }
 
     /// Removes this process from the view.

@@ -30,6 +30,28 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 const ACCEPTED: &str = "postgres://user:password@host:port/database?sslmode=verify-full, several hosts as host1:port1,host2:port2";
 
+/// What our statements rely on, whatever the settings of the login or the database say. Sent with
+/// the start of a session, so that it costs nothing and stands above theirs.
+const PINNED: [(&str, &str); 17] = [
+    ("default_transaction_isolation", "read\\ committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+    ("standard_conforming_strings", "on"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("search_path", "pg_catalog"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("lc_monetary", "C"),
+    ("lc_numeric", "C"),
+    ("lc_time", "C"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+];
+
 /// A server, or several of which one takes writes, and how to speak to it.
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -76,6 +98,19 @@ impl Settings {
         config.tcp_user_timeout(UNACKNOWLEDGED);
         let tls = tls.apply(&mut config).map_err(|why| fault(&why))?;
         Ok(Self { config, tls, prepares: true, pins: true })
+    }
+}
+
+impl Settings {
+    /// The driver's settings with what our statements rely on; those of the URL stand above them.
+    pub(super) fn pinned(&self) -> tokio_postgres::Config {
+        let mut config = self.config.clone();
+        if self.pins {
+            let mut options: String = PINNED.iter().map(|(name, setting)| format!("-c {name}={setting} ")).collect();
+            options.push_str(config.get_options().unwrap_or_default());
+            config.options(options.trim_end());
+        }
+        config
     }
 }
 

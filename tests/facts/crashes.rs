@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authio_actions::client::{Client, Options};
+use authio_actions::domain::new_event_id;
 use authio_actions::domain::{Source, Status, Trigger};
 use authio_actions::store::{ask, claim, complete, notify};
 use authio_actions_lab::database::Database;
@@ -188,8 +189,17 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
     let plain = "select * from actions.enqueue('p', 'pre_register', '{}')";
     let statements = [
         ("on", &stack.core, sqlx::query(plain)),
-        ("off", &stack.core, sqlx::query(ask::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind("me")),
-        ("off", &stack.core, sqlx::query(ask::ENQUEUE_MANY).bind(["p"; 2]).bind(["pre_register"; 2]).bind(["{}"; 2]).bind("me")),
+        ("off", &stack.core, sqlx::query(ask::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind(new_event_id()).bind("me")),
+        (
+            "off",
+            &stack.core,
+            sqlx::query(ask::ENQUEUE_MANY)
+                .bind(["p"; 2])
+                .bind(["pre_register"; 2])
+                .bind(["{}"; 2])
+                .bind([new_event_id(), new_event_id()])
+                .bind("me"),
+        ),
         (
             "off",
             &worker,
@@ -217,6 +227,7 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
                 .bind(none())
                 .bind(Vec::<i32>::new())
                 .bind(Vec::<f64>::new())
+                .bind(none())
                 .bind(none())
                 .bind(none())
                 .bind(Vec::<Vec<u8>>::new())

@@ -50,6 +50,7 @@ fn ending(n: usize, claim: &Claim) -> Ending {
         duration_ms: some(n % 3 != 1).map(|n| n as f64 + 0.5),
         phases: some(n % 3 != 2).map(|n| json!({"first_byte": n}).to_string()),
         error: some(n.is_multiple_of(2)).map(|n| format!("error {n}")),
+        error_code: some(n.is_multiple_of(2)).map(|_| "connect_refused"),
         response_sha256: some(n % 2 == 1).map(|n| vec![u8::try_from(n).unwrap(); 32]),
         overrode: n.is_multiple_of(2),
         notes: (0..n % 3).map(|note| (format!("action.note_{note}"), json!({"n": n}).to_string())).collect(),
@@ -118,7 +119,7 @@ async fn waiters_are_told_with_the_endings_if_all_are_ours_and_none_of_them_if_o
     listener.listen("me").await.unwrap();
     let [first, abandoned, third] = [0, 1, 2].map(|n| {
         let outcome = Some("{}".to_owned());
-        (ending(n, &claims[n]), notify::Reply { channel: "me".to_owned(), id: claims[n].id.clone(), status: "ok", outcome })
+        (ending(n, &claims[n]), notify::Reply { reply_to: "me".to_owned(), id: claims[n].id.clone(), status: "ok", outcome })
     });
 
     let ours = complete(&database, &[first.0, abandoned.0], &[first.1, abandoned.1]).await.unwrap();

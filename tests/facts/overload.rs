@@ -1,14 +1,18 @@
 //! When more comes than the fleet can do, it answers as many as it can, and the others end
 //! without costing it much.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use authio_actions::store::claim::{Look, Room, claim};
 use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::process::Program;
+use authio_actions_lab::scrape;
 use authio_actions_lab::stack::Stack;
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 
-use crate::support::{abandon, answering, ask, enqueue, store, until};
+use crate::support::{abandon, answering, ask, enqueue, programs, store, until};
 
 async fn stage() -> (Stack, PgPool) {
     let stack = answering(Reply::json("{}")).await;
@@ -51,25 +55,42 @@ async fn what_has_no_time_left_is_passed_by_except_by_far_looks() {
     }
 }
 
-/// So many calls, while nobody can write into the history until the transaction ends.
-async fn called_but_not_written(stack: &Stack, owner: &PgPool, count: i32) -> sqlx::Transaction<'static, sqlx::Postgres> {
+/// A worker with so many results that it cannot write, because somebody holds the history until the
+/// transaction ends: calls are held until all are made, then answered at once.
+async fn called_but_not_written(count: i32) -> (Stack, PgPool, Program, sqlx::Transaction<'static, sqlx::Postgres>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let stack = Stack::start(&programs(), move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            held.acquire().await.unwrap().forget();
+            Reply::json("{}")
+        }
+    })
+    .await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let owner = stack.database.owner().await;
+    let address = scrape::free_address();
+    let worker = stack.worker(&[("ACTIONS_METRICS__LISTEN", &address)]).await;
     let mut nobody_writes = owner.begin().await.unwrap();
     sqlx::query("lock table actions_private.invocations in share row exclusive mode").execute(&mut *nobody_writes).await.unwrap();
-    enqueue_many(owner, count).await;
-    let all_called = async {
-        while stack.endpoint.requests().len() < usize::try_from(count).unwrap() {
-            tokio::task::yield_now().await;
+    enqueue_many(&owner, count).await;
+    stack.endpoint.received(usize::try_from(count).unwrap()).await;
+    gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    let all_ended = async {
+        while scrape::value(&address, "actions_unwritten_results").await < f64::from(count) {
+            looks.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), all_called).await.expect("every call is made");
-    nobody_writes
+    tokio::time::timeout(Duration::from_secs(20), all_ended).await.expect("every call ends");
+    (stack, owner, worker, nobody_writes)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
-    let (stack, owner) = stage().await;
-    let _first = stack.worker(&[]).await;
-    let nobody_writes = called_but_not_written(&stack, &owner, 700).await;
+    let (stack, owner, _first, nobody_writes) = called_but_not_written(300).await;
 
     enqueue_many(&owner, 10).await;
     let _second = stack.worker(&[]).await;
@@ -78,15 +99,13 @@ async fn a_worker_whose_results_are_not_written_leaves_the_queue_to_others() {
     let shares: Vec<i64> = sqlx::query_scalar(shares).fetch_all(&owner).await.unwrap();
     nobody_writes.commit().await.unwrap();
 
-    assert_eq!(shares, [700, 10]);
-    until(&stack.ops, "all are written", "select count(*) = 710 from actions.recent_invocations where status = 'ok'").await;
+    assert_eq!(shares, [300, 10]);
+    until(&stack.ops, "all are written", "select count(*) = 310 from actions.recent_invocations where status = 'ok'").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_results_cannot_be_written_leaves_all_the_same_and_says_so() {
-    let (stack, owner) = stage().await;
-    let mut worker = stack.worker(&[]).await;
-    let _nobody_writes = called_but_not_written(&stack, &owner, 300).await;
+    let (_stack, _owner, mut worker, _nobody_writes) = called_but_not_written(300).await;
     worker.signal("TERM").await;
     worker.logged("left without writing back everything").await;
     assert!(!worker.ended().await.success());

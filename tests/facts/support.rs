@@ -107,6 +107,7 @@ pub async fn invoke_event(stack: &Stack, project: &str, trigger: &str, event: &s
 #[derive(Debug, serde::Deserialize)]
 pub struct Element {
     pub id: String,
+    pub token: Option<String>,
     pub status: String,
     pub outcome: Option<Box<serde_json::value::RawValue>>,
 }

@@ -12,4 +12,5 @@ pub mod mail_server;
 pub mod name_server;
 pub mod process;
 pub mod receiver;
+pub mod scrape;
 pub mod stack;

@@ -1,41 +1,18 @@
-//! Logs and metrics: one subscriber, one set of names.
-//!
-//! Called by the programs at start. No log line and no metric carries a secret, an event or
-//! the body of an answer.
+//! Every metric of a program, there from the start with 0: a rate does not see the first step of
+//! what appears with it.
 
 use std::collections::HashSet;
-use std::io::IsTerminal;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, ConfigError, LogFormat};
+use super::Turns;
 use crate::domain::{Status, Trigger};
-
-/// Sends logs to standard error: for people on a terminal, as JSON elsewhere.
-pub fn init(config: &Config) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&config.log.filter).map_err(|error| ConfigError {
-        key: "log.filter".to_owned(),
-        given: error.to_string(),
-        accepted: "a level such as info, or directives such as info,authio_actions::egress=debug".to_owned(),
-    })?;
-    let on_terminal = std::io::stderr().is_terminal();
-    let format = config.log.format.unwrap_or(if on_terminal { LogFormat::Pretty } else { LogFormat::Json });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(on_terminal);
-    let outcome = match format {
-        LogFormat::Pretty => builder.compact().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    if outcome.is_err() {
-        tracing::debug!("a subscriber was there already");
-    }
-    Ok(())
-}
 
 /// Labels of `actions_invocations_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -60,10 +37,33 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// Labels of `actions_errors_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ErrorLabels {
+    /// The stable word, as in `recent_invocations.error_code`.
+    pub code: &'static str,
+}
+
+/// Labels of `actions_phase_seconds`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PhaseLabel {
+    /// `dns`, `connect`, `tls`, `first_byte` or `body`.
+    pub phase: &'static str,
+}
+
+/// Labels of `actions_connections_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ConnectionLabel {
+    /// `new`, or `kept`: an idle one was used again.
+    pub connection: &'static str,
+}
+
 /// Every metric of a program. Labels never carry customer data.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// When each loop of the program last came around.
+    pub turns: Turns,
     /// Invocations by trigger and final status.
     pub invocations: Family<InvocationLabels, Counter>,
     /// The call alone, by status.
@@ -90,7 +90,24 @@ pub struct Metrics {
     pub database_up: Gauge,
     /// Actions whose root key this process lacks.
     pub missing_root_key: Counter,
+    /// Invocations that ended with an error, by its stable word.
+    pub errors: Family<ErrorLabels, Counter>,
+    /// What each phase of a call took.
+    pub phases: Family<PhaseLabel, Histogram>,
+    /// Calls by whether their connection was kept from an earlier one.
+    pub connections: Family<ConnectionLabel, Counter>,
+    /// Results that are not written back yet.
+    pub unwritten: Gauge,
+    /// Invocations that wait to be claimed, as the leading janitor sees them.
+    pub queued: Gauge,
+    /// How long the oldest of them has waited.
+    pub oldest_queued: Gauge<f64, AtomicU64>,
+    /// How full the server's queue of notifications is.
+    pub notify_queue_usage: Gauge<f64, AtomicU64>,
 }
+
+/// A gauge of fractions holds its bits.
+type AtomicU64 = std::sync::atomic::AtomicU64;
 
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 2.0, 15))
@@ -100,6 +117,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("actions"),
+            turns: Turns::default(),
             invocations: Family::default(),
             call_duration: Family::new_with_constructor(seconds),
             queue_wait: seconds(),
@@ -114,6 +132,13 @@ impl Default for Metrics {
             checks_blame_fleet: Gauge::default(),
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
+            errors: Family::default(),
+            phases: Family::new_with_constructor(seconds),
+            connections: Family::default(),
+            unwritten: Gauge::default(),
+            queued: Gauge::default(),
+            oldest_queued: Gauge::default(),
+            notify_queue_usage: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("invocations", "Invocations by trigger and final status", metrics.invocations.clone());
@@ -128,13 +153,30 @@ impl Default for Metrics {
         registry.register("tick_seconds", "What a tick of the janitor took", metrics.tick.clone());
         registry.register("checks_blame_fleet", "1 while the test events of most actions fail", metrics.checks_blame_fleet.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
+        registry.register("errors", "Invocations that ended with an error, by its stable word", metrics.errors.clone());
+        registry.register("phase_seconds", "What each phase of a call took", metrics.phases.clone());
+        registry.register("connections", "Calls by whether their connection was kept from an earlier one", metrics.connections.clone());
+        registry.register("unwritten_results", "Results that are not written back yet", metrics.unwritten.clone());
+        registry.register("queued", "Invocations that wait to be claimed, seen by the leading janitor", metrics.queued.clone());
+        registry.register("oldest_queued_seconds", "How long the oldest of them has waited", metrics.oldest_queued.clone());
+        registry.register(
+            "notify_queue_usage",
+            "How full the server's queue of notifications is, 0 to 1",
+            metrics.notify_queue_usage.clone(),
+        );
+        registry.register("build", "The program's release", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("missing_root_key", "Invocations whose root key this process lacks", metrics.missing_root_key.clone());
-        // From the start with 0: a rate does not see the first step of what appears with it.
         for status in Status::ALL.iter().map(|status| status.as_str()) {
             drop(metrics.call_duration.get_or_create(&StatusLabel { status }));
             for trigger in Trigger::ALL.iter().map(|trigger| trigger.as_str()) {
                 drop(metrics.invocations.get_or_create(&InvocationLabels { trigger, status }));
             }
+        }
+        for phase in ["dns", "connect", "tls", "first_byte", "body"] {
+            drop(metrics.phases.get_or_create(&PhaseLabel { phase }));
+        }
+        for connection in ["new", "kept"] {
+            drop(metrics.connections.get_or_create(&ConnectionLabel { connection }));
         }
         for reason in ["error_ratio", "timeout_ratio", "consecutive_5xx"] {
             drop(metrics.kills.get_or_create(&ReasonLabel { reason }));
@@ -174,73 +216,6 @@ fn as_prometheus_text(openmetrics: &str) -> String {
     text
 }
 
-/// Where a program answers `/metrics`, `/healthz` and `/readyz`; port 0 is off.
-pub mod endpoint {
-    use std::convert::Infallible;
-    use std::sync::Arc;
-
-    use http_body_util::Full;
-    use hyper::body::{Bytes, Incoming};
-    use hyper::header::CONTENT_TYPE;
-    use hyper::service::service_fn;
-    use hyper::{Request, Response};
-    use hyper_util::rt::{TokioIo, TokioTimer};
-    use tokio::net::TcpListener;
-
-    use super::Metrics;
-    use crate::config::{self, ConfigError};
-
-    /// Serves until the program ends.
-    pub async fn serve(config: &config::Metrics, metrics: Arc<Metrics>) -> Result<(), ConfigError> {
-        if config.listen.port() == 0 {
-            return Ok(());
-        }
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| ConfigError {
-            key: "metrics.listen".to_owned(),
-            given: format!("{}: {error}", config.listen),
-            accepted: "a free address such as 127.0.0.1:9464, or port 0 for none".to_owned(),
-        })?;
-        tracing::info!(address = %config.listen, "serving /metrics, /healthz and /readyz");
-        tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let metrics = Arc::clone(&metrics);
-                        tokio::spawn(async move {
-                            let service = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(respond(&metrics, &request))));
-                            let mut server = hyper::server::conn::http1::Builder::new();
-                            server.timer(TokioTimer::new());
-                            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                                tracing::debug!(%error, "a metrics client left");
-                            }
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "metrics.listen cannot accept");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    }
-                }
-            }
-        });
-        Ok(())
-    }
-
-    fn respond(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let ready = metrics.database_up.get() == 1;
-        let (status, content_type, body) = match request.uri().path() {
-            "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics.encode()),
-            "/healthz" => (200, "text/plain", "ok\n".to_owned()),
-            "/readyz" if ready => (200, "text/plain", "ok\n".to_owned()),
-            "/readyz" => (503, "text/plain", "the database does not answer\n".to_owned()),
-            _ => (404, "text/plain", "there are /metrics, /healthz and /readyz\n".to_owned()),
-        };
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
-        response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
-        response
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +237,11 @@ mod tests {
             "# TYPE actions_mail_outbox gauge",
             "# TYPE actions_leader gauge",
             "# TYPE actions_database_up gauge",
+            "actions_phase_seconds_count{phase=\"first_byte\"} 0",
+            "actions_connections_total{connection=\"kept\"} 0",
+            "# TYPE actions_unwritten_results gauge",
+            "# TYPE actions_oldest_queued_seconds gauge",
+            concat!("actions_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

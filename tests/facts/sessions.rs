@@ -1,0 +1,158 @@
+//! Logins and databases whose settings are not those of the desk, and copies of a database.
+
+use std::process::Stdio;
+
+use authio_actions_lab::database::Database;
+use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::stack::Stack;
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::support::{Server, enqueue, invoke, programs, until};
+
+/// Settings that somebody may give to a login or a database, and that change what SQL means.
+const ODD: [(&str, &str); 11] = [
+    ("standard_conforming_strings", "off"),
+    ("backslash_quote", "on"),
+    ("DateStyle", "SQL, DMY"),
+    ("IntervalStyle", "sql_standard"),
+    ("TimeZone", "Asia/Kathmandu"),
+    ("search_path", "nowhere"),
+    ("bytea_output", "escape"),
+    ("transform_null_equals", "on"),
+    ("extra_float_digits", "-5"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("default_transaction_deferrable", "on"),
+];
+/// Settings that our own connections pin, and that auth-core's login must not have.
+const PINNED: [(&str, &str); 6] = [
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_read_only", "on"),
+    ("statement_timeout", "1"),
+    ("lock_timeout", "1"),
+    ("idle_in_transaction_session_timeout", "1"),
+    ("idle_session_timeout", "50"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_rely_on_no_setting_of_the_session() {
+    let (_server, url) = Server::start();
+    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let mut superuser = PgConnection::connect(&url).await.unwrap();
+    for role in ["core", "worker", "janitor", "admin", "ops"] {
+        for (name, value) in ODD {
+            superuser.execute(format!("alter role lab_{role} set {name} = {value:?}").replace('"', "'").as_str()).await.unwrap();
+        }
+    }
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json(r#"{"deny_reason":"\u0000"}"#))).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let _worker = stack.worker(&[]).await;
+    let _janitor = stack.janitor(&[]).await;
+    let event = r#"{"user":{"name":"\u00eb \u0000 \ud83d \\"},"metadata":{"at":"2026-02-03"}}"#;
+    let state = crate::support::invoke_event(&stack, "p", "pre_register", event).await;
+    assert_eq!(state.status, "ok");
+    let many = serde_json::json!([{"project_id": "p", "trigger": "pre_register", "event": {}}]).to_string();
+    let many = many.replace("\"p\"", r#""\u0070""#).replace("{}", event);
+    let states = crate::support::ask(&stack.core, "actions.enqueue_many($1::json, null)", &[&many]).await.unwrap();
+    until(&stack.ops, "both are ok", "select count(*) = 2 and bool_and(status = 'ok') from actions.recent_invocations").await;
+    assert!(states[0].id().starts_with("inv_"));
+    let bodies: Vec<String> = stack.endpoint.requests().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+    assert!(bodies.iter().all(|body| body.ends_with(&event[1..])), "{bodies:?}");
+    for (sql, word) in [
+        ("select actions.upsert_project('q', '')", "name is"),
+        ("select actions.create_action('p', 'pre_token_mint', 'https://a@b/', 'A')", "endpoint_url is"),
+        ("select actions.set_project_members('p', '[{\"email\":\"x\",\"role\":\"owner\"}]')", "members"),
+    ] {
+        let [code, message, ..] = crate::support::refusal(&stack.admin, sql).await;
+        assert!(code == "22023" && message.contains(word), "{code} {message}");
+    }
+    for view in
+        ["recent_invocations", "action_health", "queue_health", "latency", "fleet", "audit_log", "actions", "check_health", "daily_counts"]
+    {
+        sqlx::query(&format!("select * from actions.{view}")).fetch_all(&stack.ops).await.unwrap_or_else(|error| panic!("{view}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_connections_pin_what_they_rely_on() {
+    let (_server, url) = Server::start();
+    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let mut superuser = PgConnection::connect(&url).await.unwrap();
+    for role in ["worker", "janitor"] {
+        for (name, value) in PINNED.iter().chain(&ODD) {
+            superuser.execute(format!("alter role lab_{role} set {name} = '{value}'").as_str()).await.unwrap();
+        }
+    }
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
+    stack.project("p").await;
+    let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let _worker = stack.worker(&[]).await;
+    let mut janitor = stack.janitor(&[]).await;
+    janitor.logged("leading").await;
+    for _ in 0..20 {
+        assert_eq!(invoke(&stack, "p", "pre_register").await.status, "ok");
+    }
+    sqlx::query("select actions.rotate_secret($1, 'ada', '1 second')").bind(&action).execute(&stack.admin).await.unwrap();
+    until(&stack.ops, "the janitor ended the overlap", "select previous_secret_until is null from actions.actions").await;
+    assert!(!janitor.log().contains("failed"), "{}", janitor.log());
+}
+
+#[tokio::test]
+async fn no_function_has_a_backslash_in_a_body_that_is_parsed_when_it_runs() {
+    let owner = Database::create(&programs().join("actionsctl")).await.owner().await;
+    let found: Vec<String> = sqlx::query_scalar(
+        "select p.proname::text from pg_proc as p where p.pronamespace::regnamespace::text in ('actions', 'actions_private')
+           and p.prosqlbody is null and strpos(p.prosrc, chr(92)) > 0",
+    )
+    .fetch_all(&owner)
+    .await
+    .unwrap();
+    assert_eq!(found, [""; 0]);
+}
+
+/// Copies a database as an operator would, with its logins in place.
+fn dump_and_restore(from: &str, to: &str) {
+    let bin = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|dirs| dirs.flatten().map(|dir| dir.path().join("bin")).max());
+    let program = |name: &str| bin.as_ref().map_or_else(|| name.into(), |bin| bin.join(name));
+    let mut dump = std::process::Command::new(program("pg_dump")).arg(from).stdout(Stdio::piped()).spawn().unwrap();
+    let restore = std::process::Command::new(program("psql"))
+        .args(["--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", to])
+        .stdin(dump.stdout.take().unwrap())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(dump.wait().unwrap().success() && restore.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_copy_of_the_database_finds_in_its_queue_is_never_sent() {
+    let stack = crate::support::answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    enqueue(&stack.core, "p", "pre_register", "{}").await;
+    let copies = [Database::create_empty().await, Database::create_empty().await];
+    dump_and_restore(&stack.database.owner_url(), &copies[0].owner_url());
+    // The same identifiers of the objects, as another server would have them.
+    dump_and_restore(&stack.database.owner_url(), &copies[1].owner_url());
+    let owner = copies[1].owner().await;
+    owner.execute("update actions_private.life set database = (select oid from pg_database where datname = current_database()), server = server + 1").await.unwrap();
+    for copy in &copies {
+        let queued: i64 = sqlx::query_scalar("select count(*) from actions_private.queue").fetch_one(&copy.owner().await).await.unwrap();
+        assert_eq!(queued, 1, "it was copied");
+    }
+    let mut workers = Vec::new();
+    for copy in &copies {
+        let url = copy.url("worker");
+        workers.push(stack.worker(&[("ACTIONS_DATABASE__URL", &url)]).await);
+        let mut janitor = stack.janitor(&[("ACTIONS_DATABASE__URL", &copy.url("janitor"))]).await;
+        janitor.logged("leading").await;
+        until(&copy.owner().await, "it expired there", "select bool_and(status = 'expired') from actions_private.invocations").await;
+    }
+    assert_eq!(stack.endpoint.requests().len(), 0);
+    // The copy is a database of its own from here on.
+    let core = copies[0].login("core").await;
+    enqueue(&core, "p", "pre_register", "{}").await;
+    until(&copies[0].owner().await, "it is served", "select bool_or(status = 'ok') from actions_private.invocations").await;
+    let _original = stack.worker(&[]).await;
+    until(&stack.ops, "the original is over", "select bool_and(finished_at is not null) from actions.recent_invocations").await;
+}
