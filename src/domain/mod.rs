@@ -5,6 +5,7 @@
 mod action;
 mod answer;
 mod envelope;
+mod error_code;
 mod outcome;
 mod status;
 mod trigger;
@@ -12,6 +13,7 @@ mod trigger;
 pub use action::{Action, FailMode, OnKilled, Project};
 pub use answer::{Answer, Body, MAX_RESPONSE_BYTES, SignatureCheck};
 pub use envelope::request_body;
+pub use error_code::ErrorCode;
 pub use outcome::{Decision, Dropped, Outcome, Source};
 pub use status::Status;
 pub use trigger::Trigger;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::domain::ErrorCode;
+
 /// The steps of a call, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -31,6 +33,17 @@ impl Phase {
             Self::Tls => "tls",
             Self::FirstByte => "first_byte",
             Self::Body => "body",
+        }
+    }
+
+    /// The word for a budget that ended in this phase.
+    pub fn timeout_code(self) -> ErrorCode {
+        match self {
+            Self::Dns => ErrorCode::TimeoutDns,
+            Self::Connect => ErrorCode::TimeoutConnect,
+            Self::Tls => ErrorCode::TimeoutTls,
+            Self::FirstByte => ErrorCode::TimeoutFirstByte,
+            Self::Body => ErrorCode::TimeoutBody,
         }
     }
 }
