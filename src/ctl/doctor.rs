@@ -222,7 +222,11 @@ async fn dns(config: &Config, endpoints: &[String]) -> Finding {
     match egress.clear(NOBODY, Instant::now() + PATIENCE, &mut Phases::default()).await {
         Ok(_) | Err(CallError::Blocked { .. }) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
         Err(error) if answered(error.code()) => {
-            if of_them.is_empty() { Well("the resolvers answer".to_owned()) } else { Warning(format!("{of_them}the resolvers answer")) }
+            if of_them.is_empty() {
+                Well("the resolvers answer".to_owned())
+            } else {
+                Warning(format!("{of_them}the resolvers answer"))
+            }
         }
         Err(error) => Failure(format!("{of_them}{error}; see egress.dns_servers")),
     }

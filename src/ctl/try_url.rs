@@ -153,7 +153,9 @@ impl Try {
         match (&exchange.answer, &exchange.check) {
             (Ok(answer), Some(check)) => judge(&action, &project, answer, check),
             // Without a check there is no answer either.
-            (Ok(_), None) => failure(&action, Status::InvalidSignature, ErrorCode::SignatureMissing, "the response signature was not checked"),
+            (Ok(_), None) => {
+                failure(&action, Status::InvalidSignature, ErrorCode::SignatureMissing, "the response signature was not checked")
+            }
             (Err(error), _) => self.failed(&action, error),
         }
     }

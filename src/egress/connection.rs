@@ -126,8 +126,7 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pha
         // Old servers and middle boxes send both, and every browser reads them.
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true);
-    let (sender, driver) =
-        http.handshake(TokioIo::new(stream)).await.map_err(|error| fault::http(&error, phase, HEAD_LIMITS).at(phase))?;
+    let (sender, driver) = http.handshake(TokioIo::new(stream)).await.map_err(|error| fault::http(&error, phase, HEAD_LIMITS).at(phase))?;
     // Boxed, because a task keeps two copies of what it awaits: the one it was given, and the one in use.
     let driver = Box::pin(driver);
     let lifeline = Lifeline::default();

@@ -70,11 +70,8 @@ impl Failures {
 
     /// What the endpoint did at one address is told before what we lack for another.
     pub fn blame(self) -> CallError {
-        let nowhere = || CallError::Network {
-            phase: Phase::Connect,
-            code: ErrorCode::DnsNoAddress,
-            why: "the name has no address".to_owned(),
-        };
+        let nowhere =
+            || CallError::Network { phase: Phase::Connect, code: ErrorCode::DnsNoAddress, why: "the name has no address".to_owned() };
         self.endpoint.or(self.route).map_or_else(nowhere, |fault| fault.at(Phase::Connect))
     }
 }

@@ -56,7 +56,11 @@ fn end(status: Status, code: ErrorCode, why: impl Into<String>) -> End {
 
 fn nothing_left(claim: &Claim, started: Instant) -> End {
     let waited_ms = claim.queue_ms + started.elapsed().as_secs_f64() * 1000.0;
-    end(Status::Expired, ErrorCode::QueueUsedBudget, format!("waited {waited_ms:.0} ms for the fleet, so nothing was left to call the endpoint"))
+    end(
+        Status::Expired,
+        ErrorCode::QueueUsedBudget,
+        format!("waited {waited_ms:.0} ms for the fleet, so nothing was left to call the endpoint"),
+    )
 }
 
 async fn attempt(

@@ -20,11 +20,8 @@ pub fn fault(answer: &Answer) -> Fault {
         500..=599 => (ErrorCode::Http5xx, "the endpoint failed; its own log should say why"),
         _ => (ErrorCode::HttpOther, "accepted is 200 to 299"),
     };
-    let hint = if (400..500).contains(&status) && is_deny(answer) {
-        "a deny is HTTP 200 with {\"decision\": \"deny\"} in its body"
-    } else {
-        hint
-    };
+    let hint =
+        if (400..500).contains(&status) && is_deny(answer) { "a deny is HTTP 200 with {\"decision\": \"deny\"} in its body" } else { hint };
     let separator = if hint.is_empty() { "" } else { "; " };
     Fault { status: Status::HttpError, code, why: format!("the endpoint answered HTTP {status}{separator}{hint}") }
 }

@@ -120,8 +120,7 @@ impl Dns {
         let mut sides = [Family::V4, Family::V6].map(|family| Side::Asking(self.ask(&absolute, family)));
         self.gather(name, &absolute, &mut sides, asked, deadline).await;
         let now = Instant::now();
-        let mut addresses = Vec::new();
-        let mut answers = Vec::new();
+        let (mut addresses, mut late, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for (side, family) in sides.into_iter().zip([Family::V4, Family::V6]) {
             match side {
                 Side::Answered(answer) => {
@@ -131,17 +130,22 @@ impl Dns {
                             addresses.extend(found);
                         }
                         Err(error) if error.is_no_records_found() => self.late.forget(name, family),
-                        Err(_) => addresses.extend(self.late.remembered(name, family, now)),
+                        Err(_) => late.extend(self.late.remembered(name, family, now)),
                     }
                     answers.push(answer);
                 }
                 Side::Asking(question) => {
-                    addresses.extend(self.late.remembered(name, family, now));
+                    late.extend(self.late.remembered(name, family, now));
                     Late::go_on(&self.late, name, family, question, now);
                 }
             }
         }
-        if addresses.is_empty() { Err(self.blame(name, &answers, asked)) } else { Ok(addresses) }
+        // Late ones stand beside others. Alone they would hide that nobody answers now.
+        if addresses.is_empty() {
+            return Err(self.blame(name, &answers, asked));
+        }
+        addresses.extend(late);
+        Ok(addresses)
     }
 
     /// Asks for one family, and notes when a resolver answers.
@@ -214,17 +218,25 @@ impl Dns {
             return CallError::OutOfTime { phase: Phase::Dns };
         }
         if errors().any(|error| pulse::is_answer(error) && !error.is_no_records_found()) {
-            return network(ErrorCode::DnsFailure, format!("{name} could not be resolved: the domain's name servers answered with a failure"));
+            return network(
+                ErrorCode::DnsFailure,
+                format!("{name} could not be resolved: the domain's name servers answered with a failure"),
+            );
         }
         if was_silent {
-            return network(ErrorCode::DnsNoAnswer, format!("{name} could not be resolved: the domain's name servers did not answer in time"));
+            return network(
+                ErrorCode::DnsNoAnswer,
+                format!("{name} could not be resolved: the domain's name servers did not answer in time"),
+            );
         }
         match errors().find(|error| !error.is_no_records_found()) {
             Some(error) if pulse::is_refusal(error) => {
                 let why = "the resolvers refuse to answer this worker; see egress.dns_servers".to_owned();
                 CallError::Ours { code: ErrorCode::ResolverRefused, why }
             }
-            Some(error) => CallError::Ours { code: ErrorCode::ResolverUnreachable, why: format!("this worker cannot ask its resolvers: {error}") },
+            Some(error) => {
+                CallError::Ours { code: ErrorCode::ResolverUnreachable, why: format!("this worker cannot ask its resolvers: {error}") }
+            }
             None => network(ErrorCode::DnsNoAddress, format!("{name} has no address; are its A or AAAA records public?")),
         }
     }

@@ -11,11 +11,8 @@ use crate::config::{self, ConfigError};
 
 /// The resolver that calls use, and the one for control questions, which has no cache.
 pub fn resolvers(config: &config::Egress) -> Result<[TokioResolver; 2], ConfigError> {
-    let (servers, options) = if config.dns_servers.is_empty() {
-        usable(read_system_conf())?
-    } else {
-        (configured(config), ResolverOpts::default())
-    };
+    let (servers, options) =
+        if config.dns_servers.is_empty() { usable(read_system_conf())? } else { (configured(config), ResolverOpts::default()) };
     let build = |options: ResolverOpts| {
         let mut builder = TokioResolver::builder_with_config(servers.clone(), TokioRuntimeProvider::default());
         *builder.options_mut() = options;
