@@ -283,7 +283,9 @@ async fn check_url_says_what_a_worker_with_the_same_configuration_would() {
         (line["verdict"].as_str().unwrap().to_owned(), line["reason"].as_str().unwrap().to_owned())
     };
     let a = "https://hooks.acme.com/a";
-    let cases: [(&[(&str, &str)], &[&str], &str); 8] = [
+    // Variables, arguments, verdict.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 8] = [
         (&[], &["--answers", "8.8.8.8", a], "allowed"),
         (&[], &["--answers", "168.63.129.16,8.8.8.8", a], "ssrf_blocked"),
         (&[("ACTIONS_EGRESS__DENY_CIDRS", "[]")], &["--answers", "168.63.129.16", a], "allowed"),

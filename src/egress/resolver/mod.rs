@@ -12,7 +12,7 @@ mod system;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -152,7 +152,7 @@ impl Dns {
     fn ask(&self, name: &Name, family: Family) -> Question {
         let (resolver, pulse, name) = (self.resolver.clone(), Arc::clone(&self.pulse), name.clone());
         Box::pin(async move {
-            let mut lookup = Box::pin(resolver.lookup(name.clone(), family.record_type()));
+            let mut lookup = pin!(resolver.lookup(name.clone(), family.record_type()));
             // What is there at once comes from the cache, and says nothing of the resolvers.
             let at_once = poll_fn(|context| match lookup.as_mut().poll(context) {
                 Poll::Ready(found) => Poll::Ready(Some(found)),
