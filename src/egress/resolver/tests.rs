@@ -106,11 +106,13 @@ async fn a_silent_name_is_its_owners_fault_while_the_resolvers_answer_for_others
     assert!(names.asked().iter().any(|asked| asked.name.is_empty()), "{:?}", names.asked());
     // From now on it is for a name that was answered. What the cache answers proves nothing, and is asked for.
     resolve(&resolver, "good.test", BUDGET).await.unwrap();
-    let before = names.asked().len();
-    assert_eq!(code(&resolver, "silent.test", BUDGET / 4).await, ErrorCode::TimeoutDns);
-    let asked = names.asked().split_off(before);
-    assert_eq!(asked.iter().filter(|asked| asked.name == "good.test").count(), 1, "one control question: {asked:?}");
-    assert!(asked.iter().all(|asked| !asked.name.is_empty()), "{asked:?}");
+    for _ in 0..2 {
+        let before = names.asked().len();
+        assert_eq!(code(&resolver, "silent.test", BUDGET / 4).await, ErrorCode::TimeoutDns);
+        let asked = names.asked().split_off(before);
+        assert_eq!(asked.iter().filter(|asked| asked.name == "good.test").count(), 1, "one control question: {asked:?}");
+        assert!(asked.iter().all(|asked| !asked.name.is_empty()), "{asked:?}");
+    }
 }
 
 #[tokio::test]
