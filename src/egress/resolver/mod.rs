@@ -152,19 +152,28 @@ impl Dns {
     fn ask(&self, name: &Name, family: Family) -> Question {
         let (resolver, pulse, name) = (self.resolver.clone(), Arc::clone(&self.pulse), name.clone());
         Box::pin(async move {
-            let mut lookup = pin!(resolver.lookup(name.clone(), family.record_type()));
-            // What is there at once comes from the cache, and says nothing of the resolvers.
-            let at_once = poll_fn(|context| match lookup.as_mut().poll(context) {
-                Poll::Ready(found) => Poll::Ready(Some(found)),
-                Poll::Pending => Poll::Ready(None),
-            });
-            let found = match at_once.await {
-                Some(cached) => cached,
-                None => {
-                    let found = lookup.await;
-                    pulse.note(&name, &found);
-                    found
+            let found = loop {
+                let begun = Instant::now();
+                let mut lookup = pin!(resolver.lookup(name.clone(), family.record_type()));
+                // What is there at once comes from the cache, and says nothing of the resolvers.
+                let at_once = poll_fn(|context| match lookup.as_mut().poll(context) {
+                    Poll::Ready(found) => Poll::Ready(Some(found)),
+                    Poll::Pending => Poll::Ready(None),
+                });
+                let found = match at_once.await {
+                    Some(cached) => cached,
+                    None => {
+                        let found = lookup.await;
+                        pulse.note(&name, &found);
+                        found
+                    }
+                };
+                // The same question of another call is shared while it is in flight, and ends for
+                // this one too when the other's time is over. It is asked anew.
+                if !matches!(found, Err(NetError::Timeout)) || begun.elapsed() >= system::TIMEOUT {
+                    break found;
                 }
+                tokio::task::yield_now().await;
             };
             found.map(|lookup| lookup.answers().iter().filter_map(|record| address(&record.data)).collect())
         })

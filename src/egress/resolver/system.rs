@@ -9,6 +9,9 @@ use hickory_resolver::system_conf::read_system_conf;
 
 use crate::config::{self, ConfigError};
 
+/// How long a resolver has for one answer; then it is asked again.
+pub const TIMEOUT: Duration = Duration::from_millis(1500);
+
 /// The resolver that calls use, and the one for control questions, which has no cache.
 pub fn resolvers(config: &config::Egress) -> Result<[TokioResolver; 2], ConfigError> {
     let (servers, options) =
@@ -51,7 +54,7 @@ fn unusable(why: &str) -> ConfigError {
 
 fn calls(mut options: ResolverOpts) -> ResolverOpts {
     options.use_hosts_file = ResolveHosts::Never;
-    options.timeout = Duration::from_millis(1500);
+    options.timeout = TIMEOUT;
     options.attempts = 2;
     // A name that moved must be followed soon, whatever its TTL says.
     options.positive_max_ttl = Some(Duration::from_secs(60));
