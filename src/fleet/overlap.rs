@@ -61,7 +61,7 @@ mod tests {
         let overlaps = Overlaps::default();
         let order = overlaps.order("a", 2);
         assert_eq!(order, Order::PreviousLast);
-        for _ in 0..3 {
+        for _ in 0..4 {
             overlaps.refused("a", 2, order);
         }
         assert_eq!((overlaps.order("a", 2), overlaps.order("b", 2)), (Order::CurrentLast, Order::PreviousLast));
