@@ -232,9 +232,11 @@ async fn dns(config: &Config, endpoints: &[String]) -> Finding {
     }
 }
 
-/// Whether the resolvers had an answer, although none with an address.
+/// Whether the resolvers answer, although not with an address. Silence for one name is called so
+/// only where they answered for another.
 fn answered(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::DnsNoSuchName | ErrorCode::DnsNoAddress | ErrorCode::DnsFailure)
+    use ErrorCode::{DnsFailure, DnsNoAddress, DnsNoAnswer, DnsNoSuchName, TimeoutDns};
+    matches!(code, DnsNoSuchName | DnsNoAddress | DnsFailure | DnsNoAnswer | TimeoutDns)
 }
 
 async fn smtp(config: &Config) -> Finding {

@@ -44,7 +44,6 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn parse(text: &str, rules: &Rules) -> Result<Self, Refusal> {
         let invalid = |why: &str| Refusal::Invalid(why.to_owned());
-        let forbidden = |why: &str| Refusal::Forbidden(ErrorCode::UrlForbidden, why.to_owned());
         if text.chars().count() > 2048 {
             return Err(invalid("it has more than 2048 characters"));
         }
@@ -86,30 +85,37 @@ impl Endpoint {
         };
         let port = url.port_or_known_default().unwrap_or(443);
         let endpoint = Self { url, host, host_name, port };
-        if let Some(why) = endpoint.literal().and_then(|address| rules.forbid(address)) {
-            return Err(Refusal::Forbidden(ErrorCode::AddressForbidden, format!("its address is {why}")));
-        }
-        if let Some(why) = rules.forbid_port(port) {
-            return Err(Refusal::Forbidden(ErrorCode::PortForbidden, why));
-        }
-        let is_or_under = |suffix: &str| endpoint.host_name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        if rules.blocked_suffixes.iter().any(|suffix| is_or_under(suffix)) {
-            return Err(forbidden("its host belongs to the operator"));
-        }
-        if let (Host::Domain(_), false) = (&endpoint.host, rules.fixed_names.contains(&endpoint.host_name)) {
-            if MACHINE_SUFFIXES.iter().any(|suffix| is_or_under(suffix)) || rules.hosts_names.contains(&endpoint.host_name) {
-                return Err(forbidden("its host is a name of the machine that calls"));
-            }
-            // No public name is a single label; what hosts files and search lists mean by one is inside.
-            if !endpoint.host_name.contains('.') {
-                return Err(forbidden("its host has no domain"));
-            }
-        }
+        endpoint.permitted(rules)?;
         // The parser ends the host there; others would read on, to an @ perhaps.
         if rest[authority.len()..].starts_with('\\') {
             return Err(invalid("it has a backslash before its path"));
         }
         Ok(endpoint)
+    }
+
+    /// Whether host and port may be called, as far as the URL alone tells.
+    fn permitted(&self, rules: &Rules) -> Result<(), Refusal> {
+        if let Some(why) = self.literal().and_then(|address| rules.forbid(address)) {
+            return Err(Refusal::Forbidden(ErrorCode::AddressForbidden, format!("its address is {why}")));
+        }
+        let forbidden = |why: &str| Err(Refusal::Forbidden(ErrorCode::UrlForbidden, why.to_owned()));
+        let is_or_under = |suffix: &str| self.host_name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if rules.blocked_suffixes.iter().any(|suffix| is_or_under(suffix)) {
+            return forbidden("its host belongs to the operator");
+        }
+        if let (Host::Domain(_), false) = (&self.host, rules.fixed_names.contains(&self.host_name)) {
+            if MACHINE_SUFFIXES.iter().any(|suffix| is_or_under(suffix)) || rules.hosts_names.contains(&self.host_name) {
+                return forbidden("its host is a name of the machine that calls");
+            }
+            // No public name is a single label; what hosts files and search lists mean by one is inside.
+            if !self.host_name.contains('.') {
+                return forbidden("its host has no domain");
+            }
+        }
+        match rules.forbid_port(self.port) {
+            Some(why) => Err(Refusal::Forbidden(ErrorCode::PortForbidden, why)),
+            None => Ok(()),
+        }
     }
 
     /// Whether it is called without TLS: only on this machine, and only by `actionsctl try`.

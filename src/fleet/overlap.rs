@@ -27,29 +27,23 @@ pub struct Overlaps(Mutex<HashMap<String, (i32, Order)>>);
 impl Overlaps {
     /// The order for the next call. A new rotation begins with the previous secret last.
     pub fn order(&self, action: &str, version: i32) -> Order {
-        present(&self.0.lock().unwrap_or_else(PoisonError::into_inner), action, version)
+        let orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.get(action).filter(|(known, _)| *known == version).map_or(Order::PreviousLast, |(_, order)| *order)
     }
 
-    /// A call whose signatures stood in this order was answered 401. Of many such calls in
-    /// flight, the first turns the order, and the others find it turned already.
+    /// A call whose signatures stood in this order was answered 401, so the other order is next.
+    /// Many such calls in flight say the same, and turn it once.
     pub fn refused(&self, action: &str, version: i32, order: Order) {
-        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if present(&orders, action, version) != order {
-            return;
-        }
         let next = match order {
             Order::PreviousLast => Order::CurrentLast,
             Order::CurrentLast => Order::PreviousLast,
         };
+        let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if orders.len() >= MOST {
             orders.clear();
         }
         orders.insert(action.to_owned(), (version, next));
     }
-}
-
-fn present(orders: &HashMap<String, (i32, Order)>, action: &str, version: i32) -> Order {
-    orders.get(action).filter(|(known, _)| *known == version).map_or(Order::PreviousLast, |(_, order)| *order)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use authio_actions_lab::certificate::Authority;
 use authio_actions_lab::endpoint::{HOST, Reply};
+use authio_actions_lab::stack::Stack;
 use sqlx::Row;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -308,6 +309,18 @@ async fn every_misbehaviour_has_its_status_inside_the_budget_and_within_bounded_
     std::fs::remove_file(roots).unwrap();
 }
 
+/// Status and error of the only invocation of a project, once it has ended.
+async fn ended(stack: &Stack, project: &str) -> (String, String) {
+    let sql = format!("select finished_at is not null from actions.recent_invocations where project_id = '{project}'");
+    until(&stack.ops, "ended", &sql).await;
+    let row = sqlx::query("select status, coalesce(error, '') from actions.recent_invocations where project_id = $1")
+        .bind(project)
+        .fetch_one(&stack.ops)
+        .await
+        .unwrap();
+    (row.get(0), row.get(1))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_are_no_tls_servers_of_that_name_never_see_a_request() {
     let stack = answering(Reply::json("{}")).await;
@@ -354,14 +367,8 @@ async fn servers_that_are_no_tls_servers_of_that_name_never_see_a_request() {
         stack.action(project, "pre_register", url, "timeout_ms => 500").await;
         enqueue(&stack.core, project, "pre_register", "{}").await;
     }
-    until(&stack.ops, "all ended", "select count(*) = 5 from actions.recent_invocations where finished_at is not null").await;
     for (project, _, status, says) in urls {
-        let row = sqlx::query("select status, error from actions.recent_invocations where project_id = $1")
-            .bind(project)
-            .fetch_one(&stack.ops)
-            .await
-            .unwrap();
-        let (found, error): (&str, &str) = (row.get(0), row.get(1));
+        let (found, error) = ended(&stack, project).await;
         assert_eq!(found, status, "{project}: {error}");
         assert!(error.contains(says), "{project}: {error}");
         assert!(!error.contains("127.0.0.1"), "{project} tells an address: {error}");
@@ -386,15 +393,9 @@ async fn a_certificate_outside_of_its_time_is_told_with_the_day() {
         stack.project(project).await;
         stack.action(project, "pre_register", &format!("https://{HOST}:{port}/"), "").await;
         enqueue(&stack.core, project, "pre_register", "{}").await;
-        let ended = format!("select finished_at is not null from actions.recent_invocations where project_id = '{project}'");
-        until(&stack.ops, "ended", &ended).await;
-        let row = sqlx::query("select status, error from actions.recent_invocations where project_id = $1")
-            .bind(project)
-            .fetch_one(&stack.ops)
-            .await
-            .unwrap();
-        assert_eq!(row.get::<&str, _>(0), "network_error");
-        assert!(row.get::<&str, _>(1).contains(says), "{}", row.get::<&str, _>(1));
+        let (status, error) = ended(&stack, project).await;
+        assert_eq!(status, "network_error");
+        assert!(error.contains(says), "{error}");
     }
     std::fs::remove_file(roots).unwrap();
 }
@@ -411,14 +412,7 @@ async fn an_address_without_a_route_is_the_fleets_fault_and_next_to_a_refusal_th
         stack.project(host).await;
         stack.action(host, "pre_register", &format!("https://{host}:{closed}/"), "").await;
         enqueue(&stack.core, host, "pre_register", "{}").await;
-        let ended = format!("select finished_at is not null from actions.recent_invocations where project_id = '{host}'");
-        until(&stack.ops, "ended", &ended).await;
-        let row = sqlx::query("select status, error from actions.recent_invocations where project_id = $1")
-            .bind(host)
-            .fetch_one(&stack.ops)
-            .await
-            .unwrap();
-        let (found, error): (&str, &str) = (row.get(0), row.get(1));
+        let (found, error) = ended(&stack, host).await;
         assert_eq!(found, status, "{host}: {error}");
         assert!(error.contains(says), "{host}: {error}");
     }
