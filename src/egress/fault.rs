@@ -93,6 +93,10 @@ pub fn io(error: &std::io::Error, phase: Phase) -> Fault {
             Fault::of_endpoint(code, "the endpoint reset the connection")
         }
         ErrorKind::UnexpectedEof if phase == Phase::Body => body_broken(),
+        ErrorKind::UnexpectedEof if phase == Phase::Tls => {
+            let why = "the endpoint closed the connection during the TLS handshake; TLS 1.2 or later is needed";
+            Fault::of_endpoint(ErrorCode::ConnectionClosed, why)
+        }
         ErrorKind::UnexpectedEof => Fault::of_endpoint(ErrorCode::ConnectionClosed, "the endpoint closed the connection in the middle"),
         ErrorKind::TimedOut if connecting => Fault::of_endpoint(ErrorCode::ConnectTimeout, "the endpoint did not answer in time"),
         _ if connecting => Fault::of_endpoint(ErrorCode::ConnectFailed, error.to_string()),

@@ -30,6 +30,8 @@ use crate::domain::ErrorCode;
 
 /// How long the addresses of one family wait for those of the other.
 const GRACE: Duration = Duration::from_millis(50);
+/// After a question that ended with another call's time.
+const ASK_ANEW_AFTER: Duration = Duration::from_millis(10);
 /// Without an answer for so long, or for half of the budget, the resolvers are asked for another name.
 const CONTROL_AFTER: Duration = Duration::from_millis(250);
 
@@ -169,11 +171,11 @@ impl Dns {
                     }
                 };
                 // The same question of another call is shared while it is in flight, and ends for
-                // this one too when the other's time is over. It is asked anew.
+                // this one too when the other's time is over. It is asked anew, once that has gone.
                 if !matches!(found, Err(NetError::Timeout)) || begun.elapsed() >= system::TIMEOUT {
                     break found;
                 }
-                tokio::task::yield_now().await;
+                tokio::time::sleep(ASK_ANEW_AFTER).await;
             };
             found.map(|lookup| lookup.answers().iter().filter_map(|record| address(&record.data)).collect())
         })
