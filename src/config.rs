@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::Deserialize;
 
 use crate::sign::RootKeys;
@@ -19,6 +19,8 @@ use crate::sign::RootKeys;
 /// The embedded first layer: every key with its default, unit and reason.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
 const ENV_PREFIX: &str = "ACTIONS_";
+/// The lengths of a NAT64 prefix (RFC 6052).
+const NAT64_LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 
 /// What was wrong with the configuration. Programs exit with status 2 on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +129,9 @@ pub struct Deadline {
 pub struct Egress {
     pub blocked_suffixes: Vec<String>,
     pub allow_cidrs: Vec<IpNet>,
+    pub deny_cidrs: Vec<IpNet>,
+    pub ports: Vec<u16>,
+    pub nat64_prefix: Option<Ipv6Net>,
     pub extra_ca_file: Option<PathBuf>,
     pub resolve: BTreeMap<String, Vec<IpAddr>>,
     pub dns_servers: Vec<SocketAddr>,
@@ -249,14 +254,7 @@ impl Config {
                 return Err(ConfigError::new(key, "not a PostgreSQL URL", "postgres://user:password@host:port/database"));
             }
         }
-        for suffix in &self.egress.blocked_suffixes {
-            // One that can never match would leave the operator's own hosts open.
-            let name = suffix.trim_matches('.');
-            if !matches!(url::Host::parse(name), Ok(url::Host::Domain(_))) || name.contains('*') {
-                let accepted = "names of hosts such as \"authio.com\", which stand for every name under them, too";
-                return Err(ConfigError::new("egress.blocked_suffixes", format!("{suffix:?}"), accepted));
-            }
-        }
+        self.egress.check()?;
         if let Some(url) = &self.dashboard.url
             && !(url.starts_with("https://") || url.starts_with("http://"))
         {
@@ -264,6 +262,28 @@ impl Config {
         }
         if self.secrets.root_keys.is_some() || self.secrets.root_keys_file.is_some() {
             self.root_keys()?;
+        }
+        Ok(())
+    }
+}
+
+impl Egress {
+    fn check(&self) -> Result<(), ConfigError> {
+        for suffix in &self.blocked_suffixes {
+            // One that can never match would leave the operator's own hosts open.
+            let name = suffix.trim_matches('.');
+            if !matches!(url::Host::parse(name), Ok(url::Host::Domain(_))) || name.contains('*') {
+                let accepted = "names of hosts such as \"authio.com\", which stand for every name under them, too";
+                return Err(ConfigError::new("egress.blocked_suffixes", format!("{suffix:?}"), accepted));
+            }
+        }
+        if self.ports.contains(&0) {
+            return Err(ConfigError::new("egress.ports", "0", accepted_form("egress.ports", "")));
+        }
+        if let Some(prefix) = self.nat64_prefix
+            && (!NAT64_LENGTHS.contains(&prefix.prefix_len()) || prefix.addr() != prefix.network())
+        {
+            return Err(ConfigError::new("egress.nat64_prefix", prefix.to_string(), accepted_form("egress.nat64_prefix", "")));
         }
         Ok(())
     }
@@ -317,8 +337,11 @@ fn from_figment(layers: &Figment, error: &figment::Error) -> ConfigError {
 
 /// What a key takes, for people; else what the parser says of it.
 fn accepted_form(key: &str, parser: &str) -> String {
-    let form = match key {
-        "egress.allow_cidrs" => "a list of networks such as [\"10.0.0.0/8\"]",
+    // An element of a list is named as list and place.
+    let form = match key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit()) {
+        "egress.allow_cidrs" | "egress.deny_cidrs" => "a list of networks such as [\"10.0.0.0/8\"]",
+        "egress.ports" => "a list of ports from 1 to 65535 such as [443, 8443]",
+        "egress.nat64_prefix" => "an IPv6 network of 32, 40, 48, 56, 64 or 96 bits such as \"64:ff9b::/96\"",
         "egress.resolve" => "a table of names with their addresses such as {\"hooks.acme.test\" = [\"127.0.0.1\"]}",
         "egress.dns_servers" => "a list of ip:port such as [\"9.9.9.9:53\"]",
         "metrics.listen" => "ip:port such as 127.0.0.1:9464; port 0 is off",
@@ -376,6 +399,13 @@ mod tests {
             ("ACTIONS_DATABASE__URL", "mysql://u:hunter2@h/d", "database.url", "not a PostgreSQL URL", "postgres://"),
             ("ACTIONS_EGRESS__ALLOW_CIDRS", r#"["10.0.0.0/40"]"#, "egress.allow_cidrs", "10.0.0.0/40", "a list of networks"),
             ("ACTIONS_EGRESS__ALLOW_CIDRS", "10.0.0.0/8", "egress.allow_cidrs", "10.0.0.0/8", "a list of networks"),
+            ("ACTIONS_EGRESS__DENY_CIDRS", r#"["fd00::/200"]"#, "egress.deny_cidrs", "fd00::/200", "a list of networks"),
+            ("ACTIONS_EGRESS__PORTS", "443", "egress.ports", "443", "a list of ports"),
+            ("ACTIONS_EGRESS__PORTS", "[443, 70000]", "egress.ports", "70000", "a list of ports"),
+            ("ACTIONS_EGRESS__PORTS", "[0]", "egress.ports", "0", "a list of ports"),
+            ("ACTIONS_EGRESS__NAT64_PREFIX", "64:ff9b::/95", "egress.nat64_prefix", "64:ff9b::/95", "of 32, 40, 48, 56, 64 or 96 bits"),
+            ("ACTIONS_EGRESS__NAT64_PREFIX", "64:ff9b::1/96", "egress.nat64_prefix", "64:ff9b::1/96", "of 32, 40, 48, 56, 64 or 96 bits"),
+            ("ACTIONS_EGRESS__NAT64_PREFIX", "10.0.0.0/8", "egress.nat64_prefix", "10.0.0.0/8", "an IPv6 network"),
             ("ACTIONS_EGRESS__RESOLVE", r#"{"a.b"=["x"]}"#, "egress.resolve", "x", "a table of names"),
             ("ACTIONS_EGRESS__DNS_SERVERS", r#"["1.1.1.1"]"#, "egress.dns_servers", "1.1.1.1", "ip:port"),
             ("ACTIONS_METRICS__LISTEN", "9464", "metrics.listen", "9464", "ip:port"),

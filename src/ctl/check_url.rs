@@ -71,7 +71,7 @@ impl CheckUrl {
         let endpoint = match egress.check_url(url) {
             Ok(endpoint) => endpoint,
             Err(refusal @ Refusal::Invalid(_)) => return ("invalid", refusal.to_string()),
-            Err(refusal @ Refusal::Forbidden(_)) => return ("ssrf_blocked", refusal.to_string()),
+            Err(refusal @ Refusal::Forbidden(..)) => return ("ssrf_blocked", refusal.to_string()),
         };
         let cleared = match &self.answers {
             _ if self.no_dns => return ("allowed", "the name is permitted; its addresses were not asked for".to_owned()),
@@ -80,7 +80,7 @@ impl CheckUrl {
         };
         match cleared {
             Ok(target) => ("allowed", format!("permitted, at {} address(es)", target.address_count())),
-            Err(CallError::Blocked(why)) => ("ssrf_blocked", why),
+            Err(CallError::Blocked { why, .. }) => ("ssrf_blocked", why),
             // Not forbidden: a call would end as network_error or timeout.
             Err(error) => ("allowed", format!("the name is permitted, but a call would fail: {error}")),
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{say, screen};
 use crate::config::Config;
+use crate::domain::ErrorCode;
 use crate::egress::{CallError, Egress, Phases};
 use crate::program::ProgramError;
 use crate::smtp::Mailer;
@@ -199,7 +200,7 @@ fn keys(config: &Config, actions: Option<&health::Actions>, needs_no_keys: bool)
 
 /// Asks for the endpoints that are called; without any, whether the resolvers answer at all.
 async fn dns(config: &Config, endpoints: &[String]) -> Finding {
-    let egress = match Egress::new(&config.egress) {
+    let egress = match Egress::new(&config.egress).and_then(|egress| egress.check_resolvers().map(|()| egress)) {
         Ok(egress) => egress,
         Err(error) => return Failure(error.to_string()),
     };
@@ -219,13 +220,23 @@ async fn dns(config: &Config, endpoints: &[String]) -> Finding {
     let of_them = unwell.first().map(|first| format!("none of {} endpoints can be called, such as {first}; ", endpoints.len()));
     let of_them = of_them.unwrap_or_default();
     match egress.clear(NOBODY, Instant::now() + PATIENCE, &mut Phases::default()).await {
-        Err(CallError::Network { why, .. }) if why.contains("has no address") || why.contains("answered with a failure") => {
-            if of_them.is_empty() { Well("the resolvers answer".to_owned()) } else { Warning(format!("{of_them}the resolvers answer")) }
+        Ok(_) | Err(CallError::Blocked { .. }) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
+        Err(error) if answered(error.code()) => {
+            if of_them.is_empty() {
+                Well("the resolvers answer".to_owned())
+            } else {
+                Warning(format!("{of_them}the resolvers answer"))
+            }
         }
-        Ok(_) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
-        Err(CallError::Blocked(_)) => Warning("the resolvers invent addresses for names that do not exist".to_owned()),
         Err(error) => Failure(format!("{of_them}{error}; see egress.dns_servers")),
     }
+}
+
+/// Whether the resolvers answer, although not with an address. Silence for one name is called so
+/// only where they answered for another.
+fn answered(code: ErrorCode) -> bool {
+    use ErrorCode::{DnsFailure, DnsNoAddress, DnsNoAnswer, DnsNoSuchName, TimeoutDns};
+    matches!(code, DnsNoSuchName | DnsNoAddress | DnsFailure | DnsNoAnswer | TimeoutDns)
 }
 
 async fn smtp(config: &Config) -> Finding {

@@ -15,7 +15,7 @@ use super::screen;
 use super::signature::{SECRET_VARIABLE, read};
 use crate::config::Config;
 use crate::domain::{
-    Action, Answer, Body, FailMode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger, new_event_id, request_body,
+    Action, Answer, Body, ErrorCode, FailMode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger, new_event_id, request_body,
 };
 use crate::egress::{CallError, Egress, Phases, Refusal, Request};
 use crate::judge::{Judgement, failure, judge};
@@ -154,15 +154,21 @@ impl Try {
         let project = Project { revision: 1, roles_action_override: !self.no_roles_override, role_slugs };
         match (&exchange.answer, &exchange.check) {
             (Ok(answer), Some(check)) => judge(&action, &project, answer, check),
-            (Ok(_), None) => failure(&action, Status::InvalidSignature, "the response signature was not checked"),
-            (Err(CallError::Blocked(why)), _) => failure(&action, Status::SsrfBlocked, why),
-            (Err(error @ (CallError::Network { .. } | CallError::Ours(_))), _) => {
-                failure(&action, Status::NetworkError, &error.to_string())
+            // Without a check there is no answer either.
+            (Ok(_), None) => {
+                failure(&action, Status::InvalidSignature, ErrorCode::SignatureMissing, "the response signature was not checked")
             }
-            (Err(CallError::OutOfTime { phase }), _) => {
-                failure(&action, Status::Timeout, &format!("the endpoint used up its {} ms in: {phase}", self.timeout_ms))
-            }
+            (Err(error), _) => self.failed(&action, error),
         }
+    }
+
+    fn failed(&self, action: &Action, error: &CallError) -> Judgement {
+        let (status, why) = match error {
+            CallError::Blocked { why, .. } => (Status::SsrfBlocked, why.clone()),
+            CallError::Network { .. } | CallError::Ours { .. } => (Status::NetworkError, error.to_string()),
+            CallError::OutOfTime { phase } => (Status::Timeout, format!("the endpoint used up its {} ms in: {phase}", self.timeout_ms)),
+        };
+        failure(action, status, error.code(), &why)
     }
 
     fn print_json(&self, exchange: &Exchange, judgement: &Judgement) {
@@ -171,6 +177,7 @@ impl Try {
         let rest = json!({
             "status": judgement.status.as_str(),
             "error": judgement.error,
+            "error_code": judgement.error_code.map(ErrorCode::as_str),
             "dropped": judgement.outcome.dropped,
             "http_status": exchange.answer.as_ref().ok().map(|answer| answer.http_status),
             "duration_ms": exchange.took.as_secs_f64() * 1000.0,

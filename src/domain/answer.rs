@@ -7,10 +7,22 @@ pub struct Answer {
     pub http_status: u16,
     /// Every `Content-Type` header.
     pub content_type: Vec<String>,
+    /// Every `Content-Encoding` header.
+    pub content_encoding: Vec<String>,
     /// Every `Authio-Response-Signature` header.
     pub signature: Vec<String>,
     /// What was read of the body.
     pub body: Body,
+}
+
+impl Answer {
+    /// How the body is compressed, where it is. Nothing but `identity` is asked for. Some servers
+    /// name a character set or `none` there, which changes no byte.
+    pub fn compression(&self) -> Option<&str> {
+        const PLAIN: [&str; 5] = ["", "identity", "none", "utf-8", "utf8"];
+        let words = self.content_encoding.iter().flat_map(|header| header.split(',')).map(str::trim);
+        words.into_iter().find(|word| !PLAIN.iter().any(|plain| word.eq_ignore_ascii_case(plain)))
+    }
 }
 
 /// A body read with a cap.

@@ -5,6 +5,7 @@
 mod action;
 mod answer;
 mod envelope;
+mod error_code;
 mod ids;
 mod outcome;
 mod status;
@@ -13,6 +14,7 @@ mod trigger;
 pub use action::{Action, FailMode, OnKilled, Project};
 pub use answer::{Answer, Body, MAX_RESPONSE_BYTES, SignatureCheck};
 pub use envelope::request_body;
+pub use error_code::ErrorCode;
 pub use ids::new_event_id;
 pub use outcome::{Decision, Dropped, Outcome, Source};
 pub use status::Status;

@@ -9,7 +9,7 @@ super::words! {
         Rejected = "rejected",
         /// The endpoint used up its `timeout_ms`.
         Timeout = "timeout",
-        /// DNS, connect, TLS or a connection that broke.
+        /// DNS, connect, TLS or a connection that broke, by the endpoint's fault.
         NetworkError = "network_error",
         /// The URL or a resolved address is forbidden; nothing was dialled.
         SsrfBlocked = "ssrf_blocked",
@@ -21,7 +21,7 @@ super::words! {
         InvalidSignature = "invalid_signature",
         /// The action was killed before this invocation was sent.
         Killed = "killed",
-        /// The fleet, not the endpoint, ran out of time.
+        /// The fleet, not the endpoint, ran out of time, or lacked a route, a resolver or a socket.
         Expired = "expired",
     }
 }

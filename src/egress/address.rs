@@ -7,9 +7,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
-use super::hosts;
+use super::nat64::{self, Inside};
+use super::{hosts, ports};
 use crate::config;
 
 /// Every special-purpose block of IPv4, with the network's last bits and its name.
@@ -70,15 +71,43 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
     if let Some((_, _, name)) = IPV6_BLOCKS.iter().find(block) {
         return Some(name);
     }
-    // ISATAP hides an IPv4 address behind any prefix.
-    let [.., marker_high, marker_low, high, low] = address.segments();
-    if marker_low == 0x5efe && marker_high & !0x0200 == 0 {
-        return forbidden_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    }
-    None
+    isatap(address).and_then(forbidden_v4)
 }
 
-/// The address rules with the operator's exceptions.
+/// The IPv4 address of an ISATAP address, which hides one behind any prefix.
+fn isatap(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., marker_high, marker_low, high, low] = address.segments();
+    (marker_low == 0x5efe && marker_high & !0x0200 == 0).then(|| v4_of(high, low))
+}
+
+fn v4_of(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
+}
+
+/// Every IPv4 address that a form of IPv6 may mean. Where an exception lifts the rule that refuses
+/// the whole form, what is inside is still judged against the operator's own list.
+fn hidden_v4(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let low = Ipv4Addr::from_bits(address.to_bits() as u32);
+    let mut found: Vec<Ipv4Addr> = isatap(address).into_iter().collect();
+    match address.segments() {
+        // Compatible, mapped, translated, and the well-known NAT64 prefix.
+        [0, 0, 0, 0, 0, 0, _, _] | [0, 0, 0, 0, 0, 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
+            found.push(low);
+        }
+        // The local NAT64 prefix, of whichever length.
+        [0x64, 0xff9b, 1, b, c, d, _, _] => {
+            found.extend([low, v4_of(b, (c & 0xff) << 8 | d >> 8)]);
+        }
+        [0x2002, high, low, ..] => found.push(v4_of(high, low)),
+        [0x2001, 0, high, low, _, _, client_high, client_low] => {
+            found.extend([v4_of(high, low), v4_of(!client_high, !client_low)]);
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The address rules with the operator's additions and exceptions.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub(super) blocked_suffixes: Vec<String>,
@@ -87,6 +116,10 @@ pub struct Rules {
     /// Plain http is permitted where the host is this machine.
     pub(super) plain_on_loopback: bool,
     allowed: Vec<IpNet>,
+    denied: Vec<IpNet>,
+    nat64_prefix: Option<Ipv6Net>,
+    /// Empty: every port but the bad ones.
+    ports: Vec<u16>,
 }
 
 impl Rules {
@@ -100,11 +133,45 @@ impl Rules {
             hosts_names: hosts::names(),
             plain_on_loopback: false,
             allowed: config.allow_cidrs.clone(),
+            denied: config.deny_cidrs.clone(),
+            nat64_prefix: config.nat64_prefix,
+            ports: config.ports.clone(),
         }
     }
 
     /// Why an address may not be dialled, if so.
     pub fn forbid(&self, address: IpAddr) -> Option<&'static str> {
-        forbidden(address).filter(|_| !self.allowed.iter().any(|network| network.contains(&address)))
+        if self.allowed.iter().any(|network| network.contains(&address)) {
+            return None;
+        }
+        let translated = match address {
+            IpAddr::V6(v6) => self.nat64_prefix.as_ref().and_then(|prefix| nat64::inside(prefix, v6)),
+            IpAddr::V4(_) => None,
+        };
+        match translated {
+            // Where the operator's NAT64 sends it is what counts.
+            Some(Inside::V4(inner)) => self.forbid(inner.into()).or_else(|| self.deny(address)),
+            Some(Inside::Malformed) => Some("no valid NAT64 form"),
+            None => forbidden(address).or_else(|| self.deny(address)),
+        }
+    }
+
+    pub(super) fn deny(&self, address: IpAddr) -> Option<&'static str> {
+        let is_denied = |address: IpAddr| self.denied.iter().any(|network| network.contains(&address));
+        let hides_denied = |v6: Ipv6Addr| hidden_v4(v6).into_iter().any(|inner| is_denied(inner.into()));
+        let hidden = matches!(address, IpAddr::V6(v6) if hides_denied(v6));
+        (hidden || is_denied(address)).then_some("refused by the operator")
+    }
+
+    /// Why a port may not be used, if so.
+    pub fn forbid_port(&self, port: u16) -> Option<String> {
+        match self.ports.as_slice() {
+            [] => ports::is_bad(port).then(|| format!("its port {port} belongs to another protocol")),
+            listed if listed.contains(&port) => None,
+            listed => {
+                let listed: Vec<String> = listed.iter().map(u16::to_string).collect();
+                Some(format!("its port {port} is not among those that endpoints may use: {}", listed.join(", ")))
+            }
+        }
     }
 }

@@ -12,53 +12,37 @@
 
 mod address;
 mod connection;
+mod dial;
+mod error;
+mod fault;
 mod hosts;
+mod idle;
+mod lifeline;
+mod nat64;
 mod phase;
+mod ports;
 mod resolver;
+mod roots;
 mod url;
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::Instant;
 
 use crate::config::{self, ConfigError};
-use crate::domain::Answer;
+use crate::domain::{Answer, ErrorCode};
 
 pub use self::address::{Rules, forbidden};
 use self::connection::Connection;
 pub use self::connection::Request;
+pub use self::error::CallError;
+use self::idle::{Idle, Site};
 pub use self::phase::{Phase, Phases};
 use self::resolver::Resolver;
 pub use self::url::{Endpoint, Refusal};
-
-/// Why there is no answer, in words that a customer can act on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The URL or an address is forbidden; nothing was dialled.
-    #[error("{0}")]
-    Blocked(String),
-    /// DNS, connect, TLS or the connection failed.
-    #[error("{phase}: {why}")]
-    Network {
-        /// What was going on.
-        phase: Phase,
-        /// What went wrong.
-        why: String,
-    },
-    /// This machine has no socket or no memory left: the fleet's fault, not the endpoint's.
-    #[error("{0}")]
-    Ours(String),
-    /// The budget ended first.
-    #[error("out of time in {phase}")]
-    OutOfTime {
-        /// What was going on.
-        phase: Phase,
-    },
-}
 
 /// A cleared URL: where it may be dialled, and nowhere else.
 #[derive(Debug, Clone)]
@@ -79,35 +63,24 @@ pub struct Egress {
     rules: Rules,
     resolver: Resolver,
     tls: Arc<rustls::ClientConfig>,
-    idle_for: Duration,
-    idle: Mutex<Idle>,
+    idle: Idle,
 }
-
-/// Idle connections with the moment since when they are idle.
-type Idle = HashMap<Peer, Vec<(Instant, Connection)>>;
-
-/// Who may use a connection again: the action for which it was opened, for the host whose
-/// certificate was checked, at the address that was judged.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Peer {
-    owner: String,
-    host: String,
-    address: SocketAddr,
-}
-
-/// Idle connections kept for one action at one address.
-const MAX_IDLE: usize = 1024;
 
 impl Egress {
-    /// Reads the rules and the roots.
+    /// Reads the rules, the roots and the resolvers.
     pub fn new(config: &config::Egress) -> Result<Self, ConfigError> {
         Ok(Self {
             rules: Rules::new(config),
             resolver: Resolver::new(config),
-            tls: connection::tls_config(config.extra_ca_file.as_deref())?,
-            idle_for: Duration::from_millis(config.idle_connection_ms),
-            idle: Mutex::default(),
+            tls: roots::tls_config(config.extra_ca_file.as_deref())?,
+            idle: Idle::new(Duration::from_millis(config.idle_connection_ms)),
         })
+    }
+
+    /// Whether names can be asked for at all. A worker that could not would blame the fleet for
+    /// every call, so it does not start; tools that need no DNS go on without.
+    pub fn check_resolvers(&self) -> Result<(), ConfigError> {
+        self.resolver.check()
     }
 
     /// For a customer's own machine: as [`Egress::new`], but `localhost` and the loopback
@@ -132,7 +105,8 @@ impl Egress {
     pub fn check_answers(&self, endpoint: Endpoint, addresses: &[std::net::IpAddr]) -> Result<Target, CallError> {
         for address in addresses {
             if let Some(why) = self.rules.forbid(*address) {
-                return Err(CallError::Blocked(format!("the endpoint's host resolves to a forbidden address: {why}")));
+                let why = format!("the endpoint's host resolves to a forbidden address: {why}");
+                return Err(CallError::Blocked { code: ErrorCode::AddressForbidden, why });
             }
         }
         let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, endpoint.port)).collect();
@@ -141,15 +115,15 @@ impl Egress {
 
     /// Judges a URL and every address it resolves to. Runs at every call: names move.
     pub async fn clear(&self, url: &str, deadline: Instant, phases: &mut Phases) -> Result<Target, CallError> {
-        let endpoint = self.check_url(url).map_err(|refusal| CallError::Blocked(refusal.to_string()))?;
+        let blocked = |refusal: Refusal| CallError::Blocked { code: refusal.code(), why: refusal.to_string() };
+        let endpoint = self.check_url(url).map_err(blocked)?;
         let addresses = match endpoint.literal() {
             Some(address) => vec![address],
             None => {
                 phases.enter(Phase::Dns);
-                let resolving = self.resolver.resolve(&endpoint.host_name);
-                let resolved = tokio::time::timeout_at(deadline, resolving).await;
+                let resolved = self.resolver.resolve(&endpoint.host_name, deadline).await;
                 phases.end();
-                resolved.unwrap_or(Err(CallError::OutOfTime { phase: Phase::Dns }))?
+                resolved?
             }
         };
         self.check_answers(endpoint, &addresses)
@@ -182,73 +156,53 @@ impl Egress {
         phases: &mut Phases,
     ) -> Result<Answer, CallError> {
         let mut message = request.build(&target.endpoint)?;
-        let peer = |address| Peer { owner: owner.to_owned(), host: target.endpoint.host_name.clone(), address };
-        let take_idle = || target.addresses.iter().copied().map(peer).find_map(|peer| Some((self.take_idle(&peer)?, peer)));
-        let (peer, connection, response) = loop {
-            let idle = take_idle();
-            let was_idle = idle.is_some();
-            let (mut connection, peer) = match idle {
-                Some(kept) => kept,
-                None => {
-                    // Boxed, so that a call that waits for its answer has no room for a handshake in it.
-                    let (opened, address) = Box::pin(connection::open(target, &self.tls, phases)).await?;
-                    (opened, peer(address))
-                }
+        let Endpoint { host_name, port, .. } = &target.endpoint;
+        let site = Site { owner: owner.to_owned(), host: host_name.clone(), port: *port };
+        loop {
+            let taken = self.idle.take(&site, &target.addresses);
+            let idle_for = taken.as_ref().map(|(_, _, idle_for)| *idle_for);
+            let (mut connection, address) = match taken {
+                Some((connection, address, _)) => (connection, address),
+                // Boxed, so that a call that waits for its answer has no room for a handshake in it.
+                None => Box::pin(connection::open(target, &self.tls, phases)).await?,
             };
             phases.enter(Phase::FirstByte);
             match connection.send(message).await {
-                Ok(response) => break (peer, connection, response),
-                // Only a request of which no byte was written comes back to be sent elsewhere.
-                Err((_, Some(unsent))) if was_idle => message = unsent,
-                Err((why, _)) => return Err(CallError::Network { phase: Phase::FirstByte, why }),
+                Ok(response) => return self.finish((site, address), connection, response, deadline, phases).await,
+                Err((fault, unsent)) => {
+                    let was_closing = matches!(fault.code, ErrorCode::ConnectionClosed | ErrorCode::ConnectionReset);
+                    if let Some(after) = idle_for.filter(|_| was_closing) {
+                        self.idle.met_closing(&site, after);
+                    }
+                    match unsent.filter(|_| idle_for.is_some()) {
+                        // Only a request of which no byte was written comes back to be sent elsewhere.
+                        Some(unsent) => message = unsent,
+                        None => return Err(fault.at(Phase::FirstByte)),
+                    }
+                }
             }
-        };
-        self.finish(peer, connection, response, deadline, phases).await
+        }
     }
 
     async fn finish(
         &self,
-        peer: Peer,
+        (site, address): (Site, SocketAddr),
         connection: Connection,
         response: hyper::Response<hyper::body::Incoming>,
         deadline: Instant,
         phases: &mut Phases,
     ) -> Result<Answer, CallError> {
         phases.enter(Phase::Body);
-        let (answer, reusable) = connection::read(response, deadline).await?;
-        if reusable && connection.is_open() && !self.idle_for.is_zero() {
-            self.keep_idle(peer, connection);
+        let read = connection::read(response, deadline, self.idle.longest()).await?;
+        if let Some(keep_for) = read.keep_for {
+            self.idle.keep(site, connection, address, keep_for);
         }
-        Ok(answer)
-    }
-
-    fn take_idle(&self, peer: &Peer) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.get_mut(peer)?;
-        let fresh = std::iter::from_fn(|| connections.pop())
-            .find(|(since, connection)| since.elapsed() < self.idle_for && connection.is_open())
-            .map(|(_, connection)| connection);
-        if connections.is_empty() {
-            idle.remove(peer);
-        }
-        fresh
-    }
-
-    fn keep_idle(&self, peer: Peer, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(peer).or_default();
-        if connections.len() < MAX_IDLE {
-            connections.push((Instant::now(), connection));
-        }
+        Ok(read.answer)
     }
 
     /// Closes connections that were idle for too long; the worker calls it now and then.
     pub fn close_idle(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|_, connections| {
-            connections.retain(|(since, connection)| since.elapsed() < self.idle_for && connection.is_open());
-            !connections.is_empty()
-        });
+        self.idle.sweep();
     }
 }
 

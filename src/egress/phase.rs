@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::domain::ErrorCode;
+
 /// The steps of a call, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -31,6 +33,17 @@ impl Phase {
             Self::Tls => "tls",
             Self::FirstByte => "first_byte",
             Self::Body => "body",
+        }
+    }
+
+    /// The word for a budget that ended in this phase.
+    pub fn timeout_code(self) -> ErrorCode {
+        match self {
+            Self::Dns => ErrorCode::TimeoutDns,
+            Self::Connect => ErrorCode::TimeoutConnect,
+            Self::Tls => ErrorCode::TimeoutTls,
+            Self::FirstByte => ErrorCode::TimeoutFirstByte,
+            Self::Body => ErrorCode::TimeoutBody,
         }
     }
 }
@@ -74,16 +87,24 @@ impl Phases {
         self.current.map_or(Phase::Dns, |(phase, _)| phase)
     }
 
+    /// The phases that happened, in order, and how long each took.
+    pub fn each(&self) -> impl Iterator<Item = (Phase, Duration)> {
+        ALL.into_iter().filter_map(|phase| Some((phase, self.took[phase as usize]?)))
+    }
+
+    /// Whether an idle connection was used again; `None` where nothing was sent.
+    pub fn was_kept(&self) -> Option<bool> {
+        self.took[Phase::FirstByte as usize].map(|_| self.took[Phase::Connect as usize].is_none())
+    }
+
     /// Milliseconds by phase as a JSON object; `None` if nothing was begun.
     pub fn to_json(&self) -> Option<String> {
         let mut json = String::new();
-        for phase in ALL {
-            if let Some(took) = self.took[phase as usize] {
-                let opening = if json.is_empty() { '{' } else { ',' };
-                let micros = took.as_micros();
-                // As whole numbers, which are written faster than fractions. Writing into a String cannot fail.
-                let _ = write!(json, "{opening}\"{}\":{}.{:03}", phase.name(), micros / 1000, micros % 1000);
-            }
+        for (phase, took) in self.each() {
+            let opening = if json.is_empty() { '{' } else { ',' };
+            let micros = took.as_micros();
+            // As whole numbers, which are written faster than fractions. Writing into a String cannot fail.
+            let _ = write!(json, "{opening}\"{}\":{}.{:03}", phase.name(), micros / 1000, micros % 1000);
         }
         (!json.is_empty()).then(|| json + "}")
     }
@@ -96,13 +117,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_own_time_and_one_that_comes_again_adds_up() {
         let mut phases = Phases::default();
-        assert_eq!(phases.to_json(), None);
+        assert_eq!((phases.to_json(), phases.was_kept()), (None, None));
         for (phase, ms) in [(Phase::Dns, 2), (Phase::Connect, 5), (Phase::Connect, 5), (Phase::FirstByte, 40)] {
             phases.enter(phase);
             tokio::time::advance(Duration::from_millis(ms)).await;
         }
         assert_eq!(phases.current(), Phase::FirstByte);
         phases.end();
+        assert_eq!(phases.was_kept(), Some(false));
         assert_eq!(phases.to_json().unwrap(), r#"{"dns":2.000,"connect":10.000,"first_byte":40.000}"#);
     }
 }

@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use url::Url;
 
-use super::connection::Failures;
+use super::dial::Failures;
 use super::{CallError, Endpoint, Refusal, Rules, forbidden};
 use crate::config::Config;
+use crate::domain::ErrorCode;
 
 const IANA_IPV4: &str = include_str!("../../tests/data/iana-ipv4-special-registry-1.csv");
 const IANA_IPV6: &str = include_str!("../../tests/data/iana-ipv6-special-registry-1.csv");
@@ -173,14 +174,14 @@ fn however_a_url_writes_an_address_it_is_judged_alike() {
                 let judged = Endpoint::parse(&format!("https://{host}/"), &RULES);
                 match is_public(address, special) {
                     true => assert_eq!(judged.as_ref().ok().and_then(Endpoint::literal), Some(address), "{host}: {judged:?}"),
-                    false => assert!(matches!(judged, Err(Refusal::Forbidden(_))), "{host} is {address}: {judged:?}"),
+                    false => assert!(matches!(judged, Err(Refusal::Forbidden(..))), "{host} is {address}: {judged:?}"),
                 }
                 permitted += usize::from(judged.is_ok());
             }
             for outer in hiding(v4) {
                 for host in [outer.to_string(), outer.segments().map(|segment| format!("{segment:04X}")).join(":")] {
                     let judged = Endpoint::parse(&format!("https://[{host}]/"), &RULES);
-                    assert!(matches!(judged, Err(Refusal::Forbidden(_))), "[{host}] hides {address}: {judged:?}");
+                    assert!(matches!(judged, Err(Refusal::Forbidden(..))), "[{host}] hides {address}: {judged:?}");
                 }
             }
         }
@@ -217,13 +218,59 @@ fn blamed(attempts: &[(&str, i32)]) -> CallError {
 fn an_endpoint_is_blamed_for_refusing_also_where_this_machine_has_no_ipv6_and_never_for_what_we_lack() {
     const REFUSED: i32 = 111;
     const NO_ADDRESS: i32 = 99;
-    const NO_FILES: i32 = 24;
     let (v4, v6) = ("192.0.2.1:443", "[2001:db8::1]:443");
-    assert!(matches!(blamed(&[(v4, REFUSED), (v6, NO_ADDRESS)]), CallError::Network { .. }));
-    assert!(matches!(blamed(&[(v6, NO_ADDRESS), (v4, REFUSED)]), CallError::Network { .. }));
-    assert!(matches!(blamed(&[(v6, NO_ADDRESS)]), CallError::Ours(_)), "no IPv6 at all is ours");
-    assert!(matches!(blamed(&[(v4, NO_ADDRESS), (v6, REFUSED)]), CallError::Ours(_)), "no port was left");
-    assert!(matches!(blamed(&[(v4, REFUSED), (v6, NO_FILES)]), CallError::Ours(_)));
+    let code = |attempts: &[(&str, i32)]| match blamed(attempts) {
+        CallError::Network { code, .. } => (code, "the endpoint's"),
+        CallError::Ours { code, .. } => (code, "ours"),
+        other => panic!("{other:?}"),
+    };
+    let refused = (ErrorCode::ConnectRefused, "the endpoint's");
+    let (no_route, no_sockets) = ((ErrorCode::NoRoute, "ours"), (ErrorCode::NoSockets, "ours"));
+    assert_eq!(code(&[(v6, NO_ADDRESS)]), no_route, "no IPv6 at all");
+    assert_eq!(code(&[(v4, NO_ADDRESS), (v6, REFUSED)]), no_sockets, "no port was left");
+    // EPERM, EACCES, EAFNOSUPPORT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, and the machine's lack of IPv6.
+    for route in [1, 13, 97, 100, 101, 112, 113, NO_ADDRESS] {
+        assert_eq!(code(&[(v4, REFUSED), (v6, route)]), refused, "{route}");
+        assert_eq!(code(&[(v6, route), (v4, REFUSED)]), refused, "{route}");
+        assert_eq!(code(&[(v6, route)]), no_route, "{route}");
+    }
+    // ENOMEM, ENFILE, EMFILE, ENOBUFS.
+    for lacking in [12, 23, 24, 105] {
+        assert_eq!(code(&[(v4, REFUSED), (v6, lacking)]), no_sockets, "{lacking}");
+    }
+}
+
+/// The rules with these variables, such as `("DENY_CIDRS", "[]")`.
+fn rules_with(keys: &[(&str, &str)]) -> Rules {
+    let variables = keys.iter().map(|(key, value)| (format!("ACTIONS_EGRESS__{key}"), (*value).to_owned()));
+    Rules::new(&Config::load(None, variables).unwrap().egress)
+}
+
+#[test]
+fn what_the_operator_refuses_is_refused_in_every_form_and_exceptions_go_before_it() {
+    let azure = Ipv4Addr::new(168, 63, 129, 16);
+    let rules = rules_with(&[]);
+    assert_eq!(rules.forbid(azure.into()), Some("refused by the operator"));
+    assert!(rules.forbid(Ipv4Addr::new(168, 63, 129, 17).into()).is_none());
+    // An exception may lift the rule for a whole form; what hides in it is refused all the same.
+    for outer in hiding(azure).into_iter().chain(isatap(azure)) {
+        assert!(rules.deny(outer.into()).is_some(), "{outer} hides {azure}");
+    }
+    let lifted = rules_with(&[("ALLOW_CIDRS", r#"["168.63.129.16/32"]"#)]);
+    assert!(lifted.forbid(azure.into()).is_none());
+    let v6 = rules_with(&[("DENY_CIDRS", r#"["2a00:1450::/32"]"#)]);
+    assert!(v6.forbid("2a00:1450::1".parse().unwrap()).is_some() && v6.forbid(azure.into()).is_none());
+}
+
+#[test]
+fn behind_the_operators_nat64_prefix_the_address_inside_is_judged() {
+    let rules = rules_with(&[("NAT64_PREFIX", "64:ff9b::/96"), ("ALLOW_CIDRS", r#"["10.1.0.0/16"]"#)]);
+    let judged = |inner: &str| rules.forbid(format!("64:ff9b::{inner}").parse().unwrap());
+    assert_eq!((judged("8.8.8.8"), judged("10.1.2.3")), (None, None));
+    assert_eq!((judged("10.0.0.7"), judged("169.254.169.254")), (Some("private (RFC 1918)"), Some("link-local")));
+    assert_eq!(judged("168.63.129.16"), Some("refused by the operator"));
+    assert!(rules.forbid("64:ff9b:1::8.8.8.8".parse().unwrap()).is_some(), "another prefix");
+    assert!(RULES.forbid("64:ff9b::8.8.8.8".parse().unwrap()).is_some(), "without a prefix all of it");
 }
 
 proptest! {

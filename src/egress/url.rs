@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::Rules;
+use crate::domain::ErrorCode;
 
 /// Names that mean the machine itself wherever they are asked (RFC 6761, and the usual hosts files).
 const MACHINE_SUFFIXES: [&str; 4] = ["localhost", "localdomain", "localdomain4", "localdomain6"];
@@ -15,9 +16,19 @@ pub enum Refusal {
     /// It is no https URL without user-info: `create_action` would not take it.
     #[error("the endpoint URL is invalid: {0}")]
     Invalid(String),
-    /// Its host is forbidden.
-    #[error("the endpoint URL is forbidden: {0}")]
-    Forbidden(String),
+    /// Its host or port is forbidden.
+    #[error("the endpoint URL is forbidden: {1}")]
+    Forbidden(ErrorCode, String),
+}
+
+impl Refusal {
+    /// The reason as a word.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid(_) => ErrorCode::UrlInvalid,
+            Self::Forbidden(code, _) => *code,
+        }
+    }
 }
 
 /// A parsed and permitted URL, its addresses not yet judged.
@@ -33,7 +44,6 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn parse(text: &str, rules: &Rules) -> Result<Self, Refusal> {
         let invalid = |why: &str| Refusal::Invalid(why.to_owned());
-        let forbidden = |why: &str| Refusal::Forbidden(why.to_owned());
         if text.chars().count() > 2048 {
             return Err(invalid("it has more than 2048 characters"));
         }
@@ -75,27 +85,37 @@ impl Endpoint {
         };
         let port = url.port_or_known_default().unwrap_or(443);
         let endpoint = Self { url, host, host_name, port };
-        if let Some(why) = endpoint.literal().and_then(|address| rules.forbid(address)) {
-            return Err(Refusal::Forbidden(format!("its address is {why}")));
-        }
-        let is_or_under = |suffix: &str| endpoint.host_name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        if rules.blocked_suffixes.iter().any(|suffix| is_or_under(suffix)) {
-            return Err(forbidden("its host belongs to the operator"));
-        }
-        if let (Host::Domain(_), false) = (&endpoint.host, rules.fixed_names.contains(&endpoint.host_name)) {
-            if MACHINE_SUFFIXES.iter().any(|suffix| is_or_under(suffix)) || rules.hosts_names.contains(&endpoint.host_name) {
-                return Err(forbidden("its host is a name of the machine that calls"));
-            }
-            // No public name is a single label; what hosts files and search lists mean by one is inside.
-            if !endpoint.host_name.contains('.') {
-                return Err(forbidden("its host has no domain"));
-            }
-        }
+        endpoint.permitted(rules)?;
         // The parser ends the host there; others would read on, to an @ perhaps.
         if rest[authority.len()..].starts_with('\\') {
             return Err(invalid("it has a backslash before its path"));
         }
         Ok(endpoint)
+    }
+
+    /// Whether host and port may be called, as far as the URL alone tells.
+    fn permitted(&self, rules: &Rules) -> Result<(), Refusal> {
+        if let Some(why) = self.literal().and_then(|address| rules.forbid(address)) {
+            return Err(Refusal::Forbidden(ErrorCode::AddressForbidden, format!("its address is {why}")));
+        }
+        let forbidden = |why: &str| Err(Refusal::Forbidden(ErrorCode::UrlForbidden, why.to_owned()));
+        let is_or_under = |suffix: &str| self.host_name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if rules.blocked_suffixes.iter().any(|suffix| is_or_under(suffix)) {
+            return forbidden("its host belongs to the operator");
+        }
+        if let (Host::Domain(_), false) = (&self.host, rules.fixed_names.contains(&self.host_name)) {
+            if MACHINE_SUFFIXES.iter().any(|suffix| is_or_under(suffix)) || rules.hosts_names.contains(&self.host_name) {
+                return forbidden("its host is a name of the machine that calls");
+            }
+            // No public name is a single label; what hosts files and search lists mean by one is inside.
+            if !self.host_name.contains('.') {
+                return forbidden("its host has no domain");
+            }
+        }
+        match rules.forbid_port(self.port) {
+            Some(why) => Err(Refusal::Forbidden(ErrorCode::PortForbidden, why)),
+            None => Ok(()),
+        }
     }
 
     /// Whether it is called without TLS: only on this machine, and only by `actionsctl try`.
@@ -130,6 +150,18 @@ mod tests {
     fn judge(url: &str) -> Result<Endpoint, Refusal> {
         let config = Config::load(None, std::iter::empty()).unwrap();
         Endpoint::parse(url, &Rules::new(&config.egress))
+    }
+
+    #[test]
+    fn ports_of_other_protocols_are_forbidden_and_with_a_list_all_that_it_lacks() {
+        for port in [0, 22, 25, 53, 6000, 6667, 10080] {
+            let judged = judge(&format!("https://a.example:{port}/"));
+            assert_eq!(judged.unwrap_err().code(), ErrorCode::PortForbidden, "{port}");
+        }
+        let variables = [("ACTIONS_EGRESS__PORTS".to_owned(), "[443, 25]".to_owned())];
+        let config = Config::load(None, variables.into_iter()).unwrap();
+        let listed = |url: &str| Endpoint::parse(url, &Rules::new(&config.egress)).is_ok();
+        assert!(listed("https://a.example/") && listed("https://a.example:25/") && !listed("https://a.example:8443/"));
     }
 
     #[test]
@@ -209,7 +241,7 @@ mod tests {
             "https://intranet/",
             "https://intranet./",
         ] {
-            assert!(matches!(judge(url), Err(Refusal::Forbidden(_))), "{url}: {:?}", judge(url));
+            assert!(matches!(judge(url), Err(Refusal::Forbidden(..))), "{url}: {:?}", judge(url));
         }
     }
 }

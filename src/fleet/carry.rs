@@ -7,14 +7,16 @@ use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
+use super::overlap::Order;
 use super::{Worker, sightings};
-use crate::domain::{Action, Answer, Body, Project, SignatureCheck, Status, request_body};
+use crate::domain::{Action, Answer, Body, ErrorCode, Project, SignatureCheck, Status, request_body};
 use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, failure, judge};
 use crate::sign::{self, REQUEST_HEADER, Secret};
 use crate::store::claim::{Claim, SecretVersions};
 use crate::store::complete::Ending;
 use crate::store::{StoreError, secrets};
+use crate::telemetry::Metrics;
 
 /// Kept back from a budget for writing the result.
 const WRITE_BACK: Duration = Duration::from_millis(50);
@@ -29,8 +31,9 @@ pub async fn carry(worker: &Arc<Worker>, claim: &Claim, action: &Action, project
     let mut call = Call::default();
     let judgement = match attempt(worker, claim, action, project, started, &mut call).await {
         Ok(judgement) => judgement,
-        Err(end) => failure(action, end.status, &end.why),
+        Err(end) => failure(action, end.status, end.code, &end.why),
     };
+    count(&worker.metrics, &call.phases);
     ending(claim, judgement, call)
 }
 
@@ -45,16 +48,21 @@ struct Call {
 /// An end without a verdict.
 struct End {
     status: Status,
+    code: ErrorCode,
     why: String,
 }
 
-fn end(status: Status, why: impl Into<String>) -> End {
-    End { status, why: why.into() }
+fn end(status: Status, code: ErrorCode, why: impl Into<String>) -> End {
+    End { status, code, why: why.into() }
 }
 
 fn nothing_left(claim: &Claim, started: Instant) -> End {
     let waited_ms = claim.queue_ms + started.elapsed().as_secs_f64() * 1000.0;
-    end(Status::Expired, format!("waited {waited_ms:.0} ms for the fleet, so nothing was left to call the endpoint"))
+    end(
+        Status::Expired,
+        ErrorCode::QueueUsedBudget,
+        format!("waited {waited_ms:.0} ms for the fleet, so nothing was left to call the endpoint"),
+    )
 }
 
 async fn attempt(
@@ -66,12 +74,13 @@ async fn attempt(
     call: &mut Call,
 ) -> Result<Judgement, End> {
     if let Some(reason) = &claim.killed_reason {
-        return Err(end(Status::Killed, format!("the action was killed: {reason}")));
+        return Err(end(Status::Killed, ErrorCode::Killed, format!("the action was killed: {reason}")));
     }
     let last_moment = started + claim.remaining().saturating_sub(WRITE_BACK);
     let (secrets, signing) =
         tokio::time::timeout_at(last_moment, derive(worker, claim)).await.unwrap_or_else(|_| Err(nothing_left(claim, started)))?;
     let secrets: Vec<&Secret> = secrets.iter().collect();
+    let signers = Signers::of(worker, claim, &secrets[..signing]);
     // PostgreSQL's clock, carried on by the monotonic one.
     let now_unix = || (claim.claimed_unix + started.elapsed().as_secs_f64()) as i64;
 
@@ -83,7 +92,7 @@ async fn attempt(
         let occurred_at =
             occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
         let body = request_body(&claim.event_id, action.trigger, &occurred_at, &claim.project_id, &claim.event);
-        let signature = sign::header(&secrets[..signing], now_unix(), body.as_bytes());
+        let signature = sign::header(&signers.secrets, now_unix(), body.as_bytes());
         let headers = [
             (REQUEST_HEADER, signature.as_str()),
             ("authio-action-id", &action.id),
@@ -94,7 +103,7 @@ async fn attempt(
         worker.egress.post(&action.id, &target, request, budget.deadline, &mut call.phases).await
     }
     .await;
-    if !matches!(answer, Err(CallError::Blocked(_))) {
+    if !matches!(answer, Err(CallError::Blocked { .. })) {
         call.duration = Some(called.elapsed());
     }
     let answer = answer.map_err(|error| budget.blame(error, action))?;
@@ -105,9 +114,39 @@ async fn attempt(
     if signature == (SignatureCheck::Valid { current: true }) {
         sightings::saw(worker, &action.id, claim.secrets.current);
     }
-    let judgement = judge(action, project, &answer, &signature);
+    let mut judgement = judge(action, project, &answer, &signature);
+    if answer.http_status == 401 && signers.refused(worker, claim) {
+        let error = judgement.error.unwrap_or_default();
+        let why = format!("{error}; its secret is being rotated, and the next call has the two signatures in the other order");
+        judgement = failure(action, Status::HttpError, ErrorCode::Http401, &why);
+    }
     call.answer = Some(answer);
     Ok(judgement)
+}
+
+/// The secrets that sign one call, in the order of their signatures.
+struct Signers<'a> {
+    secrets: Vec<&'a Secret>,
+    /// Only where there are two.
+    order: Option<Order>,
+}
+
+impl<'a> Signers<'a> {
+    fn of(worker: &Worker, claim: &Claim, secrets: &[&'a Secret]) -> Self {
+        let mut secrets = secrets.to_vec();
+        let order = (secrets.len() > 1).then(|| worker.overlaps.order(&claim.action_id, claim.secrets.current));
+        if order == Some(Order::CurrentLast) {
+            secrets.reverse();
+        }
+        Self { secrets, order }
+    }
+
+    /// The endpoint answered 401: notes it, and says whether the order of the signatures may be why.
+    fn refused(&self, worker: &Worker, claim: &Claim) -> bool {
+        let Some(order) = self.order else { return false };
+        worker.overlaps.refused(&claim.action_id, claim.secrets.current, order);
+        true
+    }
 }
 
 /// How long the endpoint has, and whose fault it is if that is not enough.
@@ -129,23 +168,25 @@ impl Budget {
     /// A timeout that the queue caused is not the endpoint's.
     fn blame(&self, error: CallError, action: &Action) -> End {
         let timeout_ms = action.timeout.as_millis();
+        let code = error.code();
         match error {
-            CallError::Blocked(why) => end(Status::SsrfBlocked, why),
-            CallError::Ours(why) => end(Status::Expired, why),
-            CallError::Network { .. } => end(Status::NetworkError, error.to_string()),
+            CallError::Blocked { why, .. } => end(Status::SsrfBlocked, code, why),
+            CallError::Ours { why, .. } => end(Status::Expired, code, why),
+            CallError::Network { .. } => end(Status::NetworkError, code, error.to_string()),
             CallError::OutOfTime { phase } if self.is_cut_short => {
-                end(Status::Expired, format!("the queue used up part of the endpoint's {timeout_ms} ms; they ended in: {phase}"))
+                let why = format!("the queue used up part of the endpoint's {timeout_ms} ms; they ended in: {phase}");
+                end(Status::Expired, ErrorCode::CutShortByQueue, why)
             }
-            CallError::OutOfTime { phase } => end(Status::Timeout, format!("the endpoint used up its {timeout_ms} ms in: {phase}")),
+            CallError::OutOfTime { phase } => end(Status::Timeout, code, format!("the endpoint used up its {timeout_ms} ms in: {phase}")),
         }
     }
 }
 
 /// The secrets that count, the current one first and the previous one last; and how many of
 /// them sign. Once the endpoint has shown that it has the current one, that signs alone: a
-/// receiver may read only the last signature.
+/// receiver may read only the last signature. `overlap` says in which order they sign.
 async fn derive(worker: &Worker, claim: &Claim) -> Result<(Vec<Secret>, usize), End> {
-    let expired = |error: StoreError| end(Status::Expired, format!("the signing key could not be read: {error}"));
+    let expired = |error: StoreError| end(Status::Expired, ErrorCode::KeyNotRead, format!("the signing key could not be read: {error}"));
     let mut versions = claim.secrets.clone();
     if versions.current_key.is_none() {
         // The first to need it records it; another worker may be faster, so it is read again.
@@ -168,11 +209,22 @@ async fn derive(worker: &Worker, claim: &Claim) -> Result<(Vec<Secret>, usize), 
             worker.keys.derive(&key, &claim.action_id, version).ok_or_else(|| {
                 worker.metrics.missing_root_key.inc();
                 tracing::error!(action = claim.action_id, key, "this worker lacks the root key; add it to secrets.root_keys");
-                end(Status::Expired, format!("the worker lacks root key {key:?}, and never calls unsigned"))
+                end(Status::Expired, ErrorCode::MissingRootKey, format!("the worker lacks root key {key:?}, and never calls unsigned"))
             })
         })
         .collect::<Result<_, _>>()?;
     Ok((secrets, signing))
+}
+
+fn count(metrics: &Metrics, phases: &Phases) {
+    for (phase, took) in phases.each() {
+        metrics.phases[phase as usize].observe(took.as_secs_f64());
+    }
+    match phases.was_kept() {
+        Some(true) => drop(metrics.kept_connections.inc()),
+        Some(false) => drop(metrics.new_connections.inc()),
+        None => {}
+    }
 }
 
 fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {
@@ -193,7 +245,7 @@ fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {
         duration_ms: call.duration.map(|duration| duration.as_secs_f64() * 1000.0),
         phases: call.phases.to_json(),
         error: judgement.error,
-        error_code: None,
+        error_code: judgement.error_code,
         response_sha256: call.answer.and_then(|answer| match answer.body {
             Body::Whole(body) => Some(Sha256::digest(&body).to_vec()),
             Body::TooLarge | Body::Broken => None,

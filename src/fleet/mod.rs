@@ -13,6 +13,7 @@ mod carry;
 mod catalog;
 mod claim_loop;
 mod crowd;
+mod overlap;
 mod rhythm;
 mod sightings;
 mod write_back;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::overlap::Overlaps;
 use self::sightings::Sightings;
 use crate::config::{Config, ConfigError};
 use crate::egress::Egress;
@@ -51,6 +53,7 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     process: Process,
     sightings: Sightings,
+    overlaps: Overlaps,
     /// No other worker lives, as far as the last heartbeat saw.
     is_alone: AtomicBool,
     /// This one has said that it is awake, so nobody who enqueues notifies.
@@ -82,6 +85,7 @@ impl Worker {
         let database = Database::new(&config.database, "actions-worker")?;
         let keys = config.root_keys()?;
         let egress = Egress::new(&config.egress)?;
+        egress.check_resolvers()?;
         schema::check(&database).await?;
         if !config.egress.allow_cidrs.is_empty() {
             tracing::warn!(allow_cidrs = ?config.egress.allow_cidrs, "egress.allow_cidrs lifts address rules: for development and tests only");
@@ -97,6 +101,7 @@ impl Worker {
             metrics,
             process: Process::this("worker"),
             sightings: Sightings::default(),
+            overlaps: Overlaps::default(),
             is_alone: AtomicBool::default(),
             is_awake: AtomicBool::default(),
             is_unheard: AtomicBool::default(),

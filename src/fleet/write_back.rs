@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::crowd::Crowd;
-use crate::domain::{Decision, Outcome, Source, Trigger};
+use crate::domain::{Decision, ErrorCode, Outcome, Source, Trigger};
 use crate::store::complete::{Ending, complete, landed};
 use crate::store::gather::gather;
 use crate::store::notify::{Reply, notify};
 use crate::store::{Database, StoreError};
-use crate::telemetry::{InvocationLabels, Metrics, StatusLabel};
+use crate::telemetry::{ErrorLabels, InvocationLabels, Metrics, StatusLabel};
 
 /// The most endings of one statement.
 const BATCH: usize = 128;
@@ -137,13 +137,16 @@ impl Finished {
     }
 
     fn record(&self, metrics: &Metrics, is_ours: bool) {
-        let Ending { id, status, duration_ms, error, .. } = &self.ending;
+        let Ending { id, status, duration_ms, error, error_code, .. } = &self.ending;
         let status = status.as_str();
         if !is_ours {
             tracing::info!(invocation = id, status, "ended by somebody else before this result; nothing was changed");
             return;
         }
         metrics.invocations.get_or_create(&InvocationLabels { trigger: self.trigger.as_str(), status }).inc();
+        if let Some(code) = error_code {
+            metrics.errors.get_or_create(&ErrorLabels { code: code.as_str() }).inc();
+        }
         if let Some(duration_ms) = duration_ms {
             metrics.call_duration.get_or_create(&StatusLabel { status }).observe(duration_ms / 1000.0);
             let whole_ms = self.queue_ms + self.claimed.elapsed().as_secs_f64() * 1000.0;
@@ -247,7 +250,7 @@ fn stand_in(ending: &Ending) -> Option<Ending> {
     Some(Ending {
         outcome: outcome.to_json(),
         error: Some(WHY.to_owned()),
-        error_code: Some("not_storable"),
+        error_code: Some(ErrorCode::NotStorable),
         notes: Vec::new(),
         response_sha256: None,
         ..ending.clone()

@@ -10,8 +10,6 @@ use crate::telemetry::{ErrorLabels, InvocationLabels, Metrics};
 
 /// A row becomes visible later than the time it carries, because its commit waits for a flush.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
-/// The stable words of those endings, as a label must be one of a few.
-const CODES: [&str; 3] = ["abandoned", "deadline_passed", "killed"];
 
 /// Up to which moment endings were counted; nothing from before this janitor led.
 #[derive(Default)]
@@ -34,9 +32,7 @@ impl Gauges {
         for ended in gauges::ended_by_others(database, from, until).await? {
             let labels = InvocationLabels { trigger: ended.trigger.as_str(), status: ended.status.as_str() };
             metrics.invocations.get_or_create(&labels).inc_by(ended.count);
-            if let Some(code) = CODES.iter().find(|code| **code == ended.error_code) {
-                metrics.errors.get_or_create(&ErrorLabels { code }).inc_by(ended.count);
-            }
+            metrics.errors.get_or_create(&ErrorLabels { code: ended.error_code.as_str() }).inc_by(ended.count);
         }
         self.counted_until = Some(until);
         Ok(())

@@ -25,7 +25,7 @@ fn project() -> Project {
 }
 
 fn answer(body: &[u8]) -> Answer {
-    Answer { http_status: 200, content_type: vec!["application/json".to_owned()], signature: Vec::new(), body: Body::Whole(body.to_vec()) }
+    Answer { http_status: 200, content_type: vec!["application/json".to_owned()], body: Body::Whole(body.to_vec()), ..Answer::default() }
 }
 
 fn mint(body: &str) -> Judgement {
@@ -175,6 +175,84 @@ fn what_is_no_json_object_in_utf_8_is_an_invalid_response() {
     assert_eq!(mint("\u{feff}{\"decision\":\"deny\"}").status, Status::Rejected);
 }
 
+/// The code and the sentence of an answer's failure.
+fn blamed(answer: &Answer) -> (Status, ErrorCode, String) {
+    let judgement = judge(&action(Trigger::PreTokenMint), &project(), answer, &SignatureCheck::Absent);
+    (judgement.status, judgement.error_code.unwrap(), judgement.error.unwrap())
+}
+
+#[test]
+fn a_json_value_that_is_no_object_is_told_by_its_kind_and_what_is_no_json_as_that() {
+    for (body, code, kind) in [
+        ("null", ErrorCode::NotAnObject, "the JSON value null; send"),
+        ("[{}]", ErrorCode::NotAnObject, "a JSON array; send"),
+        ("\"deny\"", ErrorCode::NotAnObject, "a JSON string; send"),
+        ("true", ErrorCode::NotAnObject, "true or false; send"),
+        ("-1", ErrorCode::NotAnObject, "a JSON number; send"),
+        ("nul", ErrorCode::NotJson, "not a JSON object"),
+        ("{\"a\":1", ErrorCode::NotJson, "not a JSON object"),
+        ("[", ErrorCode::NotJson, "not a JSON object"),
+    ] {
+        let (_, found, error) = blamed(&answer(body.as_bytes()));
+        assert_eq!(found, code, "{body}");
+        assert!(error.contains(kind), "{body}: {error}");
+    }
+}
+
+#[test]
+fn a_compressed_answer_is_told_as_that_whatever_else_is_wrong_with_it() {
+    let zipped = |http_status: u16, coding: &str, body: Body| Answer {
+        http_status,
+        content_type: vec!["text/html".to_owned()],
+        content_encoding: vec![coding.to_owned()],
+        body,
+        ..Answer::default()
+    };
+    for body in [Body::Whole(vec![0x1f, 0x8b]), Body::TooLarge, Body::Broken, Body::Whole(b"{}".to_vec())] {
+        let (status, code, error) = blamed(&zipped(200, "gzip", body.clone()));
+        assert_eq!((status, code), (Status::InvalidResponse, ErrorCode::Compressed), "{body:?}");
+        assert!(error.contains("(gzip)"), "{error}");
+    }
+    assert_eq!(blamed(&zipped(200, "identity, br", Body::Broken)).1, ErrorCode::Compressed);
+    assert_eq!(blamed(&zipped(500, "gzip", Body::Broken)).0, Status::HttpError);
+    for coding in ["identity", "Identity", "", "utf-8"] {
+        let plain = Answer { content_encoding: vec![coding.to_owned()], ..answer(b"{}") };
+        assert_eq!(judge(&action(Trigger::PreTokenMint), &project(), &plain, &SignatureCheck::Absent).status, Status::Ok, "{coding}");
+    }
+    let empty = zipped(200, "gzip", Body::Whole(Vec::new()));
+    assert_eq!(judge(&action(Trigger::PreTokenMint), &project(), &empty, &SignatureCheck::Absent).status, Status::Ok);
+}
+
+#[test]
+fn a_deny_with_a_status_of_its_own_is_told_how_a_deny_is_sent() {
+    for http_status in [401, 403, 422] {
+        let denied = Answer { http_status, ..answer(br#" {"decision":"deny"} "#) };
+        let error = blamed(&denied).2;
+        assert!(error.contains("a deny is HTTP 200 with"), "{http_status}: {error}");
+        let other = blamed(&Answer { http_status, ..answer(br#"{"decision":"allow"}"#) }).2;
+        assert!(!other.contains("a deny is"), "{http_status}: {other}");
+    }
+}
+
+#[test]
+fn each_status_code_has_its_error_code() {
+    for (http_status, code) in [
+        (100, "http_other"),
+        (301, "http_3xx"),
+        (400, "http_4xx"),
+        (401, "http_401"),
+        (403, "http_403"),
+        (404, "http_404"),
+        (405, "http_4xx"),
+        (429, "http_429"),
+        (500, "http_5xx"),
+        (599, "http_5xx"),
+        (600, "http_other"),
+    ] {
+        assert_eq!(blamed(&Answer { http_status, ..answer(b"{}") }).1.as_str(), code, "{http_status}");
+    }
+}
+
 #[test]
 fn content_type_matters_where_there_is_content() {
     let with = |types: &[&str], body: &[u8]| {
@@ -215,16 +293,16 @@ fn signatures_are_judged_before_the_verdict() {
 #[test]
 fn failures_follow_the_fail_mode_and_kills_follow_on_killed() {
     let mut closed = Action { fail_mode: FailMode::Closed, ..action(Trigger::PreRegister) };
-    let outcome = failure(&closed, Status::Timeout, "why").outcome;
+    let outcome = failure(&closed, Status::Timeout, ErrorCode::TimeoutBody, "why").outcome;
     assert_eq!(
         (outcome.decision, outcome.code.as_deref(), outcome.reason.as_deref()),
         (Decision::Deny, Some("action_unreachable"), Some("why"))
     );
-    assert_eq!(failure(&closed, Status::Killed, "why").outcome.decision, Decision::Allow);
+    assert_eq!(failure(&closed, Status::Killed, ErrorCode::Killed, "why").outcome.decision, Decision::Allow);
     closed.on_killed = OnKilled::Deny;
-    assert_eq!(failure(&closed, Status::Killed, "why").outcome.code.as_deref(), Some("action_killed"));
+    assert_eq!(failure(&closed, Status::Killed, ErrorCode::Killed, "why").outcome.code.as_deref(), Some("action_killed"));
     closed.trigger = Trigger::PostRegister;
-    assert_eq!(failure(&closed, Status::Timeout, "why").outcome.decision, Decision::Allow);
+    assert_eq!(failure(&closed, Status::Timeout, ErrorCode::TimeoutBody, "why").outcome.decision, Decision::Allow);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::value::RawValue;
 
 use super::json::{Members, compact, depth, last_of_each, write_object};
-use super::{Judgement, Note};
-use crate::domain::{Action, Decision, Dropped, Outcome, Project, Source, Status};
+use super::{Fault, Judgement, Note, invalid};
+use crate::domain::{Action, Decision, Dropped, ErrorCode, Outcome, Project, Source, Status};
 
 /// Claims a customer may never set: they say who the token is for and what it is.
 const RESERVED_CLAIMS: [&str; 16] = [
@@ -46,12 +46,12 @@ pub struct Verdict {
 }
 
 /// Reads a verdict. An empty text allows; what is not a JSON object is an error.
-pub fn read(text: &str) -> Result<Verdict, String> {
+pub(super) fn read(text: &str) -> Result<Verdict, Fault> {
     let mut verdict = Verdict::default();
     if text.is_empty() {
         return Ok(verdict);
     }
-    let Members(members) = serde_json::from_str(text).map_err(|error| format!("the response body is not a JSON object: {error}"))?;
+    let Members(members) = serde_json::from_str(text).map_err(|error| no_object(text, &error))?;
     verdict.read_decision(members.iter().filter(|(key, _)| key == "decision").map(|(_, value)| *value));
     for (key, value) in last_of_each(&members) {
         if value.get() != "null" {
@@ -61,7 +61,26 @@ pub fn read(text: &str) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
+/// What stands there instead of an object.
+fn no_object(text: &str, error: &serde_json::Error) -> Fault {
+    // A whole value of another kind is JSON, and its owner mistook what is asked for.
+    let kind = match serde_json::from_str::<&RawValue>(text).ok().and_then(|value| value.get().bytes().next()) {
+        Some(b'n') => "the JSON value null",
+        Some(b'[') => "a JSON array",
+        Some(b'"') => "a JSON string",
+        Some(b't' | b'f') => "the JSON value true or false",
+        Some(b'-' | b'0'..=b'9') => "a JSON number",
+        _ => return invalid(ErrorCode::NotJson, format!("the response body is not a JSON object: {error}")),
+    };
+    invalid(ErrorCode::NotAnObject, format!("the response body is {kind}; send {{}} or nothing"))
+}
+
 impl Verdict {
+    /// Whether it says `"deny"`.
+    pub(super) fn denies(&self) -> bool {
+        self.denies
+    }
+
     /// Any `"deny"` denies, even where the key is repeated: parsers differ in which one they
     /// show, and a deny must never become an allow by accident.
     fn read_decision<'a>(&mut self, values: impl Iterator<Item = &'a RawValue>) {
@@ -187,7 +206,7 @@ pub fn apply(mut verdict: Verdict, action: &Action, project: &Project) -> Judgem
         }
     }
     outcome.audit = verdict.audit;
-    Judgement { status, outcome, error: None, overrode, notes }
+    Judgement { status, outcome, error: None, error_code: None, overrode, notes }
 }
 
 /// Claims without the reserved ones, which are told as dropped.

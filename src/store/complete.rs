@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::notify::{Reply, pack};
 use super::params::params;
 use super::{Database, StoreError, scalars};
-use crate::domain::Status;
+use crate::domain::{ErrorCode, Status};
 
 /// Commits synchronously: the write-ahead log is sequential, so this makes the claim and the
 /// enqueue before it durable, too.
@@ -38,7 +38,7 @@ pub struct Ending {
     /// What went wrong.
     pub error: Option<String>,
     /// The stable word for it.
-    pub error_code: Option<&'static str>,
+    pub error_code: Option<ErrorCode>,
     /// SHA-256 of the response body.
     pub response_sha256: Option<Vec<u8>>,
     /// The verdict's overrides were honoured.
@@ -72,7 +72,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
                 column(endings, |e| e.duration_ms),
                 column(endings, |e| e.phases.as_deref()),
                 column(endings, |e| e.error.as_deref()),
-                column(endings, |e| e.error_code),
+                column(endings, |e| e.error_code.map(ErrorCode::as_str)),
                 column(endings, |e| e.response_sha256.as_deref()),
                 column(endings, |e| e.overrode),
                 notes().map(|(id, _, _)| id).collect::<Vec<_>>(),

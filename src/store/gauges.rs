@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::params::params;
 use super::{Database, StoreError};
-use crate::domain::{Status, Trigger};
+use crate::domain::{ErrorCode, Status, Trigger};
 
 /// What waits, among what can still be sent in time: the index is walked no further back than that,
 /// because vacuum may have left much at its old end.
@@ -51,7 +51,7 @@ pub struct Ended {
     /// `killed` or `expired`.
     pub status: Status,
     /// The stable word.
-    pub error_code: String,
+    pub error_code: ErrorCode,
     /// How many.
     pub count: u64,
 }
@@ -64,7 +64,7 @@ pub async fn ended_by_others(database: &Database, from: OffsetDateTime, until: O
             Ok(Ended {
                 trigger: row.try_get::<_, &str>(0)?.parse().map_err(StoreError::unreadable)?,
                 status: row.try_get::<_, &str>(1)?.parse().map_err(StoreError::unreadable)?,
-                error_code: row.try_get(2)?,
+                error_code: row.try_get::<_, &str>(2)?.parse().map_err(StoreError::unreadable)?,
                 count: row.try_get::<_, i64>(3)?.unsigned_abs(),
             })
         })

@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Turns;
-use crate::domain::{Status, Trigger};
+use crate::domain::{ErrorCode, Status, Trigger};
 
 /// Labels of `actions_invocations_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -92,10 +92,12 @@ pub struct Metrics {
     pub missing_root_key: Counter,
     /// Invocations that ended with an error, by its stable word.
     pub errors: Family<ErrorLabels, Counter>,
-    /// What each phase of a call took.
-    pub phases: Family<PhaseLabel, Histogram>,
-    /// Calls by whether their connection was kept from an earlier one.
-    pub connections: Family<ConnectionLabel, Counter>,
+    /// What each phase of a call took, in the order of the phases.
+    pub phases: [Histogram; 5],
+    /// Calls over a connection that was opened for them.
+    pub new_connections: Counter,
+    /// Calls over one that was kept from an earlier call.
+    pub kept_connections: Counter,
     /// Results that are not written back yet.
     pub unwritten: Gauge,
     /// Invocations that wait to be claimed, as the leading janitor sees them.
@@ -109,12 +111,16 @@ pub struct Metrics {
 /// A gauge of fractions holds its bits.
 type AtomicU64 = std::sync::atomic::AtomicU64;
 
+const PHASES: [&str; 5] = ["dns", "connect", "tls", "first_byte", "body"];
+
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 2.0, 15))
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        let phases: Family<PhaseLabel, Histogram> = Family::new_with_constructor(seconds);
+        let connections: Family<ConnectionLabel, Counter> = Family::default();
         let mut metrics = Self {
             registry: Registry::with_prefix("actions"),
             turns: Turns::default(),
@@ -133,8 +139,9 @@ impl Default for Metrics {
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
             errors: Family::default(),
-            phases: Family::new_with_constructor(seconds),
-            connections: Family::default(),
+            phases: PHASES.map(|phase| phases.get_or_create(&PhaseLabel { phase }).clone()),
+            new_connections: connections.get_or_create(&ConnectionLabel { connection: "new" }).clone(),
+            kept_connections: connections.get_or_create(&ConnectionLabel { connection: "kept" }).clone(),
             unwritten: Gauge::default(),
             queued: Gauge::default(),
             oldest_queued: Gauge::default(),
@@ -154,8 +161,8 @@ impl Default for Metrics {
         registry.register("checks_blame_fleet", "1 while the test events of most actions fail", metrics.checks_blame_fleet.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("errors", "Invocations that ended with an error, by its stable word", metrics.errors.clone());
-        registry.register("phase_seconds", "What each phase of a call took", metrics.phases.clone());
-        registry.register("connections", "Calls by whether their connection was kept from an earlier one", metrics.connections.clone());
+        registry.register("phase_seconds", "What each phase of a call took", phases);
+        registry.register("connections", "Calls by whether their connection was kept from an earlier one", connections);
         registry.register("unwritten_results", "Results that are not written back yet", metrics.unwritten.clone());
         registry.register("queued", "Invocations that wait to be claimed, seen by the leading janitor", metrics.queued.clone());
         registry.register("oldest_queued_seconds", "How long the oldest of them has waited", metrics.oldest_queued.clone());
@@ -172,11 +179,8 @@ impl Default for Metrics {
                 drop(metrics.invocations.get_or_create(&InvocationLabels { trigger, status }));
             }
         }
-        for phase in ["dns", "connect", "tls", "first_byte", "body"] {
-            drop(metrics.phases.get_or_create(&PhaseLabel { phase }));
-        }
-        for connection in ["new", "kept"] {
-            drop(metrics.connections.get_or_create(&ConnectionLabel { connection }));
+        for code in ErrorCode::ALL.iter().map(|code| code.as_str()) {
+            drop(metrics.errors.get_or_create(&ErrorLabels { code }));
         }
         for reason in ["error_ratio", "timeout_ratio", "consecutive_5xx"] {
             drop(metrics.kills.get_or_create(&ReasonLabel { reason }));
@@ -237,6 +241,7 @@ mod tests {
             "# TYPE actions_mail_outbox gauge",
             "# TYPE actions_leader gauge",
             "# TYPE actions_database_up gauge",
+            "actions_errors_total{code=\"compressed\"} 0",
             "actions_phase_seconds_count{phase=\"first_byte\"} 0",
             "actions_connections_total{connection=\"kept\"} 0",
             "# TYPE actions_unwritten_results gauge",

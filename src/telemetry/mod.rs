@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
-pub use self::metrics::{ConnectionLabel, ErrorLabels, InvocationLabels, Metrics, PhaseLabel, ReasonLabel, StatusLabel};
+pub use self::metrics::{ErrorLabels, InvocationLabels, Metrics, ReasonLabel, StatusLabel};
 pub use self::turns::Turns;
 
 /// Sends logs to standard error: for people on a terminal, as JSON elsewhere.

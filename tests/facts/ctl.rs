@@ -271,6 +271,37 @@ async fn doctor_finds_nothing_wrong_with_a_good_set_up_and_names_what_is_broken(
 }
 
 #[tokio::test]
+async fn check_url_says_what_a_worker_with_the_same_configuration_would() {
+    let verdict = async |variables: &[(&str, &str)], arguments: &[&str]| {
+        let mut operator = Operator { environment: Vec::new() };
+        for (name, value) in variables {
+            operator = operator.with(name, value);
+        }
+        let output = operator.run(&[&["check-url"], arguments].concat()).await;
+        assert!(output.status.success(), "{}", text(&output));
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (line["verdict"].as_str().unwrap().to_owned(), line["reason"].as_str().unwrap().to_owned())
+    };
+    let a = "https://hooks.acme.com/a";
+    // Variables, arguments, verdict.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let cases: [Case<'_>; 8] = [
+        (&[], &["--answers", "8.8.8.8", a], "allowed"),
+        (&[], &["--answers", "168.63.129.16,8.8.8.8", a], "ssrf_blocked"),
+        (&[("ACTIONS_EGRESS__DENY_CIDRS", "[]")], &["--answers", "168.63.129.16", a], "allowed"),
+        (&[], &["--no-dns", "https://hooks.acme.com:25/"], "ssrf_blocked"),
+        (&[], &["--no-dns", "https://hooks.acme.com:8443/"], "allowed"),
+        (&[("ACTIONS_EGRESS__PORTS", "[443]")], &["--no-dns", "https://hooks.acme.com:8443/"], "ssrf_blocked"),
+        (&[("ACTIONS_EGRESS__NAT64_PREFIX", "64:ff9b::/96")], &["--answers", "64:ff9b::808:808", a], "allowed"),
+        (&[("ACTIONS_EGRESS__NAT64_PREFIX", "64:ff9b::/96")], &["--answers", "64:ff9b::a00:7", a], "ssrf_blocked"),
+    ];
+    for (variables, arguments, expected) in cases {
+        let (found, reason) = verdict(variables, arguments).await;
+        assert_eq!(found, expected, "{variables:?} {arguments:?}: {reason}");
+    }
+}
+
+#[tokio::test]
 async fn a_shell_can_complete_every_command() {
     let complete = async |shell: &str| {
         Command::new(programs().join("actionsctl")).args(["completions", shell]).env_clear().stdin(Stdio::null()).output().await.unwrap()

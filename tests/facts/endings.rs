@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use authio_actions::domain::Status;
+use authio_actions::domain::{ErrorCode, Status};
 use authio_actions::store::Database;
 use authio_actions::store::claim::{Claim, Look, Room, claim};
 use authio_actions::store::complete::{Ending, complete};
@@ -50,7 +50,7 @@ fn ending(n: usize, claim: &Claim) -> Ending {
         duration_ms: some(n % 3 != 1).map(|n| n as f64 + 0.5),
         phases: some(n % 3 != 2).map(|n| json!({"first_byte": n}).to_string()),
         error: some(n.is_multiple_of(2)).map(|n| format!("error {n}")),
-        error_code: some(n.is_multiple_of(2)).map(|_| "connect_refused"),
+        error_code: some(n.is_multiple_of(2)).map(|_| ErrorCode::ConnectRefused),
         response_sha256: some(n % 2 == 1).map(|n| vec![u8::try_from(n).unwrap(); 32]),
         overrode: n.is_multiple_of(2),
         notes: (0..n % 3).map(|note| (format!("action.note_{note}"), json!({"n": n}).to_string())).collect(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use authio_actions_lab::certificate::Authority;
 use authio_actions_lab::endpoint::{HOST, Reply};
+use authio_actions_lab::stack::Stack;
 use sqlx::Row;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -97,6 +98,11 @@ fn tolerable() -> Vec<Case> {
             )],
         ),
         case("ok", [json("\u{feff}{}")]),
+        // Old servers: a space before the colon, a header that goes on in the next line, many headers.
+        case("ok", [send("HTTP/1.1 200 OK\r\ncontent-type : application/json\r\ncontent-length: 2\r\n\r\n{}")]),
+        case("ok", [send("HTTP/1.1 200 OK\r\nx-long: one,\r\n  two\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")]),
+        case("ok", [response("200 OK", &format!("{JSON}{}", "x-many: 1\r\n".repeat(250)), "{}")]),
+        case("ok", [response("200 OK", "content-type: application/json\r\ncontent-encoding: identity\r\n", "{}")]),
         case("ok", [json(object_of(65_536))]),
         // What comes behind a whole answer belongs to nobody.
         case("ok", [json("{}"), json(r#"{"decision":"deny"}"#)]),
@@ -140,6 +146,10 @@ fn unreadable() -> Vec<Case> {
         case("invalid_response", [response("200 OK", "content-type: application/json\r\ncontent-type: text/html\r\n", "{}")]),
         case("invalid_response", [response("200 OK", "content-type: application/jsonp\r\n", "{}")]),
         case("invalid_response", [response("200 OK", "content-type: application/json\r\ncontent-encoding: gzip\r\n", gzip)]),
+        // Compressed is what is wrong with it, whatever its type, and however much of it comes.
+        case("invalid_response", [response("200 OK", "content-type: text/html\r\ncontent-encoding: br\r\n", "x")]),
+        case("invalid_response", [with_head("content-encoding: gzip\r\ncontent-length: 100\r\n\r\nxx"), Close]),
+        case("invalid_response", [with_head("content-encoding: zstd\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxx\r\n"), Hang]),
         case("invalid_response", [json([b'{', 0xff, b'}'])]),
         case("invalid_response", [json([0xff, 0xfe, b'{', 0, b'}', 0])]),
         case("invalid_response", [json("[]")]),
@@ -175,6 +185,7 @@ fn broken() -> Vec<Case> {
         case("network_error", [with_head("bad\0name: 1\r\n\r\n{}"), Hang]),
         case("network_error", [with_head(&format!("x: {}\r\n\r\n{{}}", "y".repeat(300_000))), Hang]),
         case("network_error", [with_head(""), Endless(b"x-y: zzzzzzzzzzzzzzzz\r\n".to_vec())]),
+        case("network_error", [with_head(&"x-many: 1\r\n".repeat(300)), send("\r\n{}"), Hang]),
     ]
 }
 
@@ -298,6 +309,18 @@ async fn every_misbehaviour_has_its_status_inside_the_budget_and_within_bounded_
     std::fs::remove_file(roots).unwrap();
 }
 
+/// Status and error of the only invocation of a project, once it has ended.
+async fn ended(stack: &Stack, project: &str) -> (String, String) {
+    let sql = format!("select finished_at is not null from actions.recent_invocations where project_id = '{project}'");
+    until(&stack.ops, "ended", &sql).await;
+    let row = sqlx::query("select status, coalesce(error, '') from actions.recent_invocations where project_id = $1")
+        .bind(project)
+        .fetch_one(&stack.ops)
+        .await
+        .unwrap();
+    (row.get(0), row.get(1))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_are_no_tls_servers_of_that_name_never_see_a_request() {
     let stack = answering(Reply::json("{}")).await;
@@ -321,31 +344,76 @@ async fn servers_that_are_no_tls_servers_of_that_name_never_see_a_request() {
         }
         held
     });
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refusing_port = refusing.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = refusing.accept().await {
+            // The TLS alert handshake_failure: what a server answers that speaks an older TLS only.
+            let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).await;
+        }
+    });
     let resolve = format!(r#"{{"{HOST}"=["127.0.0.1"],"other.test"=["127.0.0.1"]}}"#);
     let _worker = stack.worker(&[("ACTIONS_EGRESS__RESOLVE", &resolve)]).await;
     let other_name = stack.endpoint.url("/").replace(HOST, "other.test");
     let urls = [
-        ("plain", format!("https://{HOST}:{plain_port}/"), "network_error"),
-        ("mute", format!("https://{HOST}:{mute_port}/"), "timeout"),
-        ("closed", format!("https://{HOST}:{closed_port}/"), "network_error"),
-        ("name", other_name, "network_error"),
+        ("plain", format!("https://{HOST}:{plain_port}/"), "network_error", "not with TLS"),
+        ("mute", format!("https://{HOST}:{mute_port}/"), "timeout", "TLS"),
+        ("closed", format!("https://{HOST}:{closed_port}/"), "network_error", "refused the connection"),
+        ("refusing", format!("https://{HOST}:{refusing_port}/"), "network_error", "TLS 1.2 or later is needed"),
+        ("name", other_name, "network_error", "it names hooks.acme.test"),
     ];
-    for (project, url, _) in &urls {
+    for (project, url, _, _) in &urls {
         stack.project(project).await;
         stack.action(project, "pre_register", url, "timeout_ms => 500").await;
         enqueue(&stack.core, project, "pre_register", "{}").await;
     }
-    until(&stack.ops, "all ended", "select count(*) = 4 from actions.recent_invocations where finished_at is not null").await;
-    for (project, _, status) in urls {
-        let row = sqlx::query("select status, error from actions.recent_invocations where project_id = $1")
-            .bind(project)
-            .fetch_one(&stack.ops)
-            .await
-            .unwrap();
-        let (found, error): (&str, &str) = (row.get(0), row.get(1));
+    for (project, _, status, says) in urls {
+        let (found, error) = ended(&stack, project).await;
         assert_eq!(found, status, "{project}: {error}");
+        assert!(error.contains(says), "{project}: {error}");
         assert!(!error.contains("127.0.0.1"), "{project} tells an address: {error}");
     }
     assert!(stack.endpoint.requests().is_empty());
     held.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_outside_of_its_time_is_told_with_the_day() {
+    let authority = Authority::default();
+    let roots = std::env::temp_dir().join(format!("authio-actions-days-{}.pem", uuid::Uuid::new_v4().simple()));
+    std::fs::write(&roots, &authority.pem).unwrap();
+    let stack = answering(Reply::json("{}")).await;
+    let _worker = stack.worker(&[("ACTIONS_EGRESS__EXTRA_CA_FILE", roots.to_str().unwrap())]).await;
+    for (project, years, says) in
+        [("old", (2020, 2021), "expired on 2021-01-01; renew it"), ("young", (2090, 2091), "is not valid before 2090-01-01")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(serve(listener, TlsAcceptor::from(authority.server_of_years(&[HOST], years)), Arc::default()));
+        stack.project(project).await;
+        stack.action(project, "pre_register", &format!("https://{HOST}:{port}/"), "").await;
+        enqueue(&stack.core, project, "pre_register", "{}").await;
+        let (status, error) = ended(&stack, project).await;
+        assert_eq!(status, "network_error");
+        assert!(error.contains(says), "{error}");
+    }
+    std::fs::remove_file(roots).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_without_a_route_is_the_fleets_fault_and_next_to_a_refusal_the_endpoints() {
+    let stack = answering(Reply::json("{}")).await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    // No TCP goes to a multicast address, on any machine: ENETUNREACH.
+    let resolve = r#"{"lost.test"=["224.0.0.9"],"half.test"=["224.0.0.9","127.0.0.1"]}"#;
+    let allow = r#"["127.0.0.0/8","224.0.0.0/4"]"#;
+    let _worker = stack.worker(&[("ACTIONS_EGRESS__RESOLVE", resolve), ("ACTIONS_EGRESS__ALLOW_CIDRS", allow)]).await;
+    for (host, status, says) in [("lost.test", "expired", "does not reach"), ("half.test", "network_error", "refused the connection")] {
+        stack.project(host).await;
+        stack.action(host, "pre_register", &format!("https://{host}:{closed}/"), "").await;
+        enqueue(&stack.core, host, "pre_register", "{}").await;
+        let (found, error) = ended(&stack, host).await;
+        assert_eq!(found, status, "{host}: {error}");
+        assert!(error.contains(says), "{host}: {error}");
+    }
 }

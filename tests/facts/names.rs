@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use authio_actions_lab::certificate::Authority;
@@ -12,6 +12,7 @@ use authio_actions_lab::process::Program;
 use authio_actions_lab::stack::Stack;
 use sqlx::Row;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 
 use crate::support::{answering, enqueue, until};
 
@@ -193,4 +194,80 @@ async fn names_that_do_not_resolve_fail_as_the_endpoints_fault_inside_the_budget
     let asked = site.names.asked();
     assert!(asked.iter().filter(|question| question.name == "good.test" && !question.is_v6).count() >= 2, "no time to live, no cache");
     assert!(asked.iter().all(|question| hosts.contains(&question.name.as_str())), "no search list: {asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_of_every_resolver_is_never_the_endpoints_fault() {
+    let is_silent = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&is_silent);
+    let hosts = ["one.test", "two.test"];
+    let site = site(&hosts, move |question| match (switch.load(Ordering::SeqCst), question.is_v6) {
+        (true, _) => Answer::Silence,
+        (false, true) => Answer::Addresses(Vec::new(), 0),
+        (false, false) => Answer::Addresses(addresses(&[HERE]), 0),
+    })
+    .await;
+    let (status, error) = site.called("one.test").await;
+    assert_eq!(status, "expired", "silent from the start: {error}");
+    assert!(error.contains("no resolver answered this worker"), "{error}");
+    is_silent.store(false, Ordering::SeqCst);
+    for host in hosts {
+        assert_eq!(site.called(host).await.0, "ok");
+    }
+    is_silent.store(true, Ordering::SeqCst);
+    for host in hosts {
+        let (status, error) = site.called(host).await;
+        assert_eq!(status, "expired", "{host}, silent in the middle: {error}");
+    }
+    assert_eq!(site.endpoint.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_falls_silent_alone_is_its_owners_fault() {
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&is_silent);
+    let site = site(&["falls.test", "stays.test"], move |question| match (question.name.as_str(), question.is_v6) {
+        ("falls.test", _) if switch.load(Ordering::SeqCst) => Answer::Silence,
+        (_, true) => Answer::Addresses(Vec::new(), 0),
+        (_, false) => Answer::Addresses(addresses(&[HERE]), 0),
+    })
+    .await;
+    for host in ["stays.test", "falls.test"] {
+        assert_eq!(site.called(host).await.0, "ok");
+    }
+    is_silent.store(true, Ordering::SeqCst);
+    // Nobody else calls: what shows that the resolvers answer is the worker's own control question.
+    let (status, error) = site.called("falls.test").await;
+    assert!(status == "timeout" || status == "network_error", "{status}: {error}");
+    assert!(error.contains("DNS"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolver_that_refuses_the_worker_is_never_the_endpoints_fault() {
+    let site = site(&["one.test"], |_| Answer::Refused).await;
+    let (status, error) = site.called("one.test").await;
+    assert_eq!(status, "expired", "{error}");
+    assert!(error.contains("refuse to answer this worker"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forbidden_address_that_comes_too_late_for_one_call_refuses_the_next() {
+    let inside: IpAddr = "fd00::7".parse().unwrap();
+    let (open, gate) = watch::channel(false);
+    let asked_v6 = AtomicUsize::new(0);
+    let site = site(&["late.test"], move |question| match question.is_v6 {
+        // Answered once, without a time to live, and never again.
+        true if asked_v6.fetch_add(1, Ordering::SeqCst) == 0 => Answer::Addresses(vec![inside], 0).held(&gate),
+        true => Answer::Silence,
+        false => Answer::Addresses(addresses(&[HERE]), 0),
+    })
+    .await;
+    assert_eq!(site.called("late.test").await.0, "ok", "nobody waits for the slower family");
+    assert_eq!(site.endpoint.requests().len(), 1);
+    open.send_replace(true);
+    let refused = async { while site.called("late.test").await.0 != "ssrf_blocked" {} };
+    tokio::time::timeout(Duration::from_secs(20), refused).await.expect("the late address was never judged");
+    let dialled = site.endpoint.connections();
+    assert_eq!(site.called("late.test").await.0, "ssrf_blocked", "for as long as it is remembered");
+    assert_eq!(site.endpoint.connections(), dialled);
 }

@@ -51,6 +51,44 @@ async fn under_load_a_receiver_that_reads_the_last_signature_refuses_nothing_bef
     assert_eq!(refused.load(Ordering::SeqCst), 0, "of {}", passed.load(Ordering::SeqCst));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_switches_in_the_overlap_refuses_at_most_one_call_of_each_worker() {
+    const CALLS: usize = 40;
+    let secret = Arc::new(Mutex::new(String::new()));
+    let refused = Arc::new(AtomicUsize::new(0));
+    let (known, bad) = (Arc::clone(&secret), Arc::clone(&refused));
+    let stack = Stack::start(&programs(), move |request: Received| {
+        let fits = receiver::verify_last(&known.lock().unwrap(), request.header("authio-signature"), &request.body);
+        if !fits {
+            bad.fetch_add(1, Ordering::SeqCst);
+        }
+        std::future::ready(if fits { Reply::json("{}") } else { Reply::with_status(401, "{}") })
+    })
+    .await;
+    stack.project("p").await;
+    let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let [old, new] = [1, 2].map(|version| receiver::secret(ROOT_KEY, &action, version));
+    let _workers = [stack.worker(&[]).await, stack.worker(&[]).await];
+    *secret.lock().unwrap() = old.clone();
+    assert_eq!(invoke(&stack, "p", "pre_register").await.status, "ok");
+    sqlx::query("select actions.rotate_secret($1)").bind(&action).execute(&stack.admin).await.unwrap();
+    // It has the old one, switches, is rolled back and switches again.
+    for (present, most) in [(&old, 0), (&new, 2), (&old, 2), (&new, 2)] {
+        *secret.lock().unwrap() = present.clone();
+        let before = refused.load(Ordering::SeqCst);
+        for _ in 0..CALLS {
+            invoke(&stack, "p", "pre_register").await;
+        }
+        let cost = refused.load(Ordering::SeqCst) - before;
+        assert!(cost <= most, "{cost} of {CALLS} were refused");
+    }
+    let error: String = sqlx::query_scalar("select error from actions.recent_invocations where http_status = 401 limit 1")
+        .fetch_one(&stack.ops)
+        .await
+        .unwrap();
+    assert!(error.contains("the next call has the two signatures in the other order"), "{error}");
+}
+
 /// Sign-ins from all sides for as long as `during` takes.
 async fn load(client: &Client, during: impl AsyncFnOnce()) {
     let over = Arc::new(AtomicBool::new(false));

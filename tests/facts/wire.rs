@@ -24,6 +24,7 @@ async fn signed_bytes_are_sent_bytes_and_the_event_stays_as_it_was_written() {
     let host = format!("hooks.acme.test:{}", stack.endpoint.address.port());
     for (name, value) in [
         ("content-type", "application/json"),
+        ("accept-encoding", "identity"),
         ("authio-action-id", action.as_str()),
         ("authio-trigger", "pre_token_mint"),
         ("authio-event-id", state.event_id.as_str()),
@@ -193,6 +194,9 @@ async fn only_trusted_certificates_with_the_right_name_are_spoken_to() {
     let _worker = stack.worker(&[]).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stranger.url("/"), "").await;
-    assert_eq!(invoke(&stack, "p", "pre_register").await.status, "network_error");
+    let state = invoke(&stack, "p", "pre_register").await;
+    assert_eq!(state.status, "network_error");
+    let error: String = sqlx::query_scalar("select error from actions.recent_invocations").fetch_one(&stack.ops).await.unwrap();
+    assert!(error.contains("send the intermediate certificates"), "{error}");
     assert_eq!((stranger.connections(), stranger.requests().len()), (1, 0));
 }

@@ -17,7 +17,9 @@ impl Default for Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authio-actions sample authority");
+        // Each has a name of its own, so that certificates of one are never taken for another's.
+        let name = format!("authio-actions sample authority {}", uuid::Uuid::new_v4().simple());
+        params.distinguished_name.push(DnType::CommonName, name);
         let pem = params.self_signed(&key).expect("a certificate").pem();
         Self { pem, issuer: Issuer::new(params, key) }
     }
@@ -26,9 +28,19 @@ impl Default for Authority {
 impl Authority {
     /// TLS settings of a server with a certificate for `names`.
     pub fn server(&self, names: &[&str]) -> Arc<rustls::ServerConfig> {
+        self.serve(CertificateParams::new(owned(names)).expect("valid names"))
+    }
+
+    /// The same, but its certificate is valid from the first day of one year to that of another.
+    pub fn server_of_years(&self, names: &[&str], (first, last): (i32, i32)) -> Arc<rustls::ServerConfig> {
+        let mut params = CertificateParams::new(owned(names)).expect("valid names");
+        params.not_before = rcgen::date_time_ymd(first, 1, 1);
+        params.not_after = rcgen::date_time_ymd(last, 1, 1);
+        self.serve(params)
+    }
+
+    fn serve(&self, params: CertificateParams) -> Arc<rustls::ServerConfig> {
         let key = KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).expect("valid names");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let chain = vec![CertificateDer::from(certificate.der().to_vec())];
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -41,4 +53,8 @@ impl Authority {
             .expect("a key that fits its certificate");
         Arc::new(config)
     }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
+/// Longer than anything that is waited for takes.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
@@ -28,8 +31,20 @@ pub enum Answer {
     Nobody,
     /// The server failed.
     Failure,
+    /// The server will not serve this client.
+    Refused,
     /// Nothing is answered.
     Silence,
+    /// The answer goes out once the gate is open.
+    Held(watch::Receiver<bool>, Box<Answer>),
+}
+
+impl Answer {
+    /// The same, behind a gate.
+    #[must_use]
+    pub fn held(self, gate: &watch::Receiver<bool>) -> Self {
+        Self::Held(gate.clone(), Box::new(self))
+    }
 }
 
 /// A running DNS server.
@@ -49,9 +64,13 @@ impl NameServer {
             while let Ok((length, client)) = socket.recv_from(&mut packet).await {
                 let Some((question, end)) = read(&packet[..length]) else { continue };
                 questions.send_modify(|all| all.push(question.clone()));
-                if let Some(reply) = write(&packet[..end], &question, &answer(&question)) {
-                    let _ = socket.send_to(&reply, client).await; // a client that left needs no answer
-                }
+                let (answer, packet, socket) = (answer(&question), packet[..end].to_vec(), Arc::clone(&socket));
+                tokio::spawn(async move {
+                    let answer = opened(answer).await;
+                    if let Some(reply) = write(&packet, &question, &answer) {
+                        let _ = socket.send_to(&reply, client).await; // a client that left needs no answer
+                    }
+                });
             }
         });
         Self { port, asked }
@@ -62,10 +81,26 @@ impl NameServer {
         format!(r#"["127.0.0.1:{}"]"#, self.port)
     }
 
+    /// Waits until so many questions have been asked.
+    pub async fn asked_for(&self, count: usize) {
+        let mut asked = self.asked.clone();
+        let arrived = tokio::time::timeout(PATIENCE, asked.wait_for(|all| all.len() >= count)).await.is_ok();
+        assert!(arrived, "{count} questions were never asked");
+    }
+
     /// Every question so far.
     pub fn asked(&self) -> Vec<Question> {
         self.asked.borrow().clone()
     }
+}
+
+/// Waits for the gates of an answer, if it has any.
+async fn opened(mut answer: Answer) -> Answer {
+    while let Answer::Held(mut gate, inner) = answer {
+        let _ = gate.wait_for(|open| *open).await; // whoever left holds nobody up
+        answer = *inner;
+    }
+    answer
 }
 
 /// The question of a packet, and where it ends.
@@ -121,7 +156,8 @@ fn write(asked: &[u8], question: &Question, answer: &Answer) -> Option<Vec<u8>> 
         }
         Answer::Nobody => 3,
         Answer::Failure => 2,
-        Answer::Silence => return None,
+        Answer::Refused => 5,
+        Answer::Silence | Answer::Held(..) => return None,
     };
     let mut reply = asked.get(..2)?.to_vec();
     reply.extend_from_slice(&[0x81, 0x80 | code]);
