@@ -121,6 +121,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let phases: Family<PhaseLabel, Histogram> = Family::new_with_constructor(seconds);
         let connections: Family<ConnectionLabel, Counter> = Family::default();
+        let [new_connections, kept_connections] =
+            ["new", "kept"].map(|connection| connections.get_or_create(&ConnectionLabel { connection }).clone());
         let mut metrics = Self {
             registry: Registry::with_prefix("actions"),
             turns: Turns::default(),
@@ -140,8 +142,8 @@ impl Default for Metrics {
             missing_root_key: Counter::default(),
             errors: Family::default(),
             phases: PHASES.map(|phase| phases.get_or_create(&PhaseLabel { phase }).clone()),
-            new_connections: connections.get_or_create(&ConnectionLabel { connection: "new" }).clone(),
-            kept_connections: connections.get_or_create(&ConnectionLabel { connection: "kept" }).clone(),
+            new_connections,
+            kept_connections,
             unwritten: Gauge::default(),
             queued: Gauge::default(),
             oldest_queued: Gauge::default(),
