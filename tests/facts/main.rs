@@ -17,6 +17,7 @@ mod house;
 mod keep_alive;
 mod kill_switch;
 mod mail;
+mod mailboxes;
 mod names;
 mod outages;
 mod overload;
