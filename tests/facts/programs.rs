@@ -1,5 +1,6 @@
 //! Usage, configuration and schema: errors that say what to do.
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
 use authio_actions_lab::database::Database;
@@ -69,6 +70,17 @@ async fn wrong_configuration_is_status_2_and_names_key_given_and_accepted() {
     }
     std::fs::remove_file(file).unwrap();
     with_secrets.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_not_passed_over() {
+    let value = std::ffi::OsStr::from_bytes(b"postgres://\xff");
+    let output = Command::new(programs().join("actions-worker")).env_clear().env("ACTIONS_DATABASE__URL", value).output().await.unwrap();
+    assert!(
+        output.status.code() == Some(2) && told(&output).contains("ACTIONS_DATABASE__URL: bytes that are not UTF-8"),
+        "{}",
+        told(&output)
+    );
 }
 
 #[tokio::test]
