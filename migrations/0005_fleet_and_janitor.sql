@@ -61,8 +61,25 @@ create table actions_private.mail_outbox (
   created_at      timestamptz not null default clock_timestamp(),
   attempts        integer     not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
-  sent_at         timestamptz
+  sent_at         timestamptz,
+  refusals        integer     not null default 0,
+  refused_since   timestamptz,
+  refused_at      timestamptz,
+  last_error      text,
+  constraint sent_or_refused_but_not_both check (sent_at is null or refused_at is null),
+  constraint last_error_is_short_and_one_line check (length(last_error) <= 500 and last_error !~ '[\r\n]')
 );
 comment on table actions_private.mail_outbox is
   'Mail that must be sent, written in the transaction of what it reports.';
-create index unsent_mail on actions_private.mail_outbox (next_attempt_at) where sent_at is null;
+comment on column actions_private.mail_outbox.attempts is
+  'How often it was taken to be sent, whatever came of it.';
+comment on column actions_private.mail_outbox.refusals is
+  'How many attempts the mail server refused for good. A mail server that is away, or refuses us, does not count.';
+comment on column actions_private.mail_outbox.refused_since is
+  'When the mail server began to refuse it, for good or for the moment; null after an attempt that did not get so far.';
+comment on column actions_private.mail_outbox.refused_at is
+  'When it was given up: refused for good 8 times or for 24 hours, or for the moment for 3 days. It is not tried again.';
+comment on column actions_private.mail_outbox.last_error is
+  'What came of the last attempt that failed, without the names of people.';
+create index unsent_mail on actions_private.mail_outbox (next_attempt_at) where sent_at is null and refused_at is null;
+create index refused_mail on actions_private.mail_outbox (id) where refused_at is not null;

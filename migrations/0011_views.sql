@@ -121,11 +121,23 @@ select count(*) filter (where q.claim_token is null) as queued,
   coalesce(extract(epoch from clock_timestamp() - min(q.enqueued_at) filter (where q.claim_token is null)) * 1000, 0)::double precision as oldest_queued_ms,
   (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute') as finished_last_minute,
   (select count(*) from actions_private.invocations as i where i.finished_at > now() - interval '1 minute' and i.status = 'expired') as expired_last_minute,
-  (select count(*) from actions_private.mail_outbox as m where m.sent_at is null) as mails_waiting,
+  (select count(*) from actions_private.mail_outbox as m where m.sent_at is null and m.refused_at is null) as mails_waiting,
+  (select count(*) from actions_private.mail_outbox as m where m.refused_at is not null) as mails_refused,
   pg_catalog.pg_notification_queue_usage() as notify_queue_usage
 from actions_private.queue as q;
 comment on view actions.queue_health is
   'One row: what waits, for how long, and what the last minute did. Example: select queued, oldest_queued_ms, expired_last_minute from actions.queue_health;';
+
+create view actions.mails as
+select m.id as mail_id, m.project_id, m.action_id, m.subject, m.created_at, m.attempts, m.next_attempt_at, m.sent_at, m.refused_at, m.last_error,
+  substring(m.recipient from '[^@]*$') as recipient_domain
+from actions_private.mail_outbox as m;
+comment on view actions.mails is
+  'Mails that wait, were sent, or were given up. Of the recipient only the domain is shown, because a mailbox is a person''s data. Example: select mail_id, recipient_domain, refused_at, last_error from actions.mails where refused_at is not null order by refused_at desc;';
+comment on column actions.mails.next_attempt_at is
+  'When it is tried again, unless it was sent or given up.';
+comment on column actions.mails.refused_at is
+  'When it was given up, because the mail server went on refusing it; null while it is tried. See last_error.';
 
 create view actions.latency as
 select i.trigger, count(*) as calls,

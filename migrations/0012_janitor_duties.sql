@@ -85,7 +85,7 @@ begin
   insert into actions_private.mail_outbox (project_id, action_id, recipient, subject, text_body, html_body)
   select m.project_id, $2, m.email, subject, text_body, html_body
   from actions_private.project_members as m
-  where m.project_id = after.project_id and lower(m.role) in ('owner', 'admin');
+  where m.project_id = after.project_id and lower(m.role collate "C") in ('owner', 'admin'); -- a Turkish I would not become i
   return true;
 end
 $$;

@@ -45,7 +45,7 @@ grant update (killed_at, killed_reason, previous_secret_version, previous_secret
   on actions_private.actions to actions_janitor;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_janitor;
 grant insert (project_id, action_id, recipient, subject, text_body, html_body),
-  update (attempts, next_attempt_at, sent_at) on actions_private.mail_outbox to actions_janitor;
+  update (attempts, next_attempt_at, sent_at, refusals, refused_since, refused_at, last_error) on actions_private.mail_outbox to actions_janitor;
 grant update (queue_allowance_ms, window_s, error_ratio, timeout_ratio, consecutive_5xx, min_samples)
   on actions_private.settings to actions_janitor;
 grant execute on function

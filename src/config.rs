@@ -3,14 +3,16 @@
 //!
 //! Called once by each program at start. It never prints a password or a root key.
 
+mod shape;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use figment::{Figment, Profile, Provider};
 use ipnet::{IpNet, Ipv6Net};
 use serde::Deserialize;
 
@@ -195,7 +197,7 @@ impl Config {
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| ConfigError::new("--config", format!("{}: {error}", path.display()), "the path of a TOML file"))?;
-            layers = layers.merge(Toml::string(&text));
+            layers = merge(layers, Toml::string(&text))?;
         }
         let mut environment: Vec<_> = environment.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
         environment.sort();
@@ -255,10 +257,14 @@ impl Config {
             }
         }
         self.egress.check()?;
-        if let Some(url) = &self.dashboard.url
-            && !(url.starts_with("https://") || url.starts_with("http://"))
-        {
-            return Err(ConfigError::new("dashboard.url", format!("{url:?}"), "an http:// or https:// URL"));
+        if let Some(text) = &self.dashboard.url {
+            let is_base = url::Url::parse(text).is_ok_and(|url| {
+                ["http", "https"].contains(&url.scheme()) && url.query().is_none() && url.fragment().is_none() && text.contains("://")
+            });
+            if !is_base || text.contains(char::is_whitespace) {
+                let accepted = "an http:// or https:// URL without ? and #: links are made by adding to its path";
+                return Err(ConfigError::new("dashboard.url", format!("{text:?}"), accepted));
+            }
         }
         if self.secrets.root_keys.is_some() || self.secrets.root_keys_file.is_some() {
             self.root_keys()?;
@@ -296,39 +302,49 @@ impl KillSwitch {
     }
 }
 
+/// Puts a layer over the others, if it names nothing but sections and keys that there are.
+fn merge(layers: Figment, layer: impl Provider) -> Result<Figment, ConfigError> {
+    let named = layer.data().map_err(|error| from_figment(&layers, &error))?;
+    named.get(&Profile::Default).map_or(Ok(()), shape::check)?;
+    Ok(layers.merge(layer))
+}
+
 /// One variable is one key. Its value is TOML; what is not, such as a bare URL, is a text.
 fn merge_variable(layers: Figment, name: &str, value: &str) -> Result<Figment, ConfigError> {
     let Some((section, key)) = name[ENV_PREFIX.len()..].split_once("__") else {
         return Ok(layers); // another program's variable
     };
-    let dotted = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
-    if !dotted.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.') {
-        return Err(ConfigError::new(dotted, format!("variable {name}"), "ACTIONS_<SECTION>__<KEY>"));
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !is_name(section) || !is_name(key) {
+        let accepted = "ACTIONS_<SECTION>__<KEY>, such as ACTIONS_WORKER__POLL_MS";
+        return Err(ConfigError::new(name, "a variable that names no section and key", accepted));
     }
+    let dotted = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
     let document = format!("{dotted} = {value}");
     let is_toml = !value.contains('\n') && Figment::from(Toml::string(&document)).find_value(&dotted).is_ok();
-    Ok(if is_toml { layers.merge(Toml::string(&document)) } else { layers.merge(Serialized::default(&dotted, value)) })
+    if is_toml { merge(layers, Toml::string(&document)) } else { merge(layers, Serialized::default(&dotted, value)) }
 }
 
 fn from_figment(layers: &Figment, error: &figment::Error) -> ConfigError {
-    use figment::error::Kind;
-    let path = error.path.join(".");
-    let sensitive = path.contains("url") || path.contains("root_keys") || ["database", "secrets", "smtp"].contains(&path.as_str());
-    let show = |actual: &dyn fmt::Display| if sensitive { "a value of the wrong type".to_owned() } else { actual.to_string() };
+    use figment::error::{Actual, Kind};
+    // A key is a section and a name; what lies deeper is part of its value.
+    let key = error.path.iter().take(2).cloned().collect::<Vec<_>>().join(".");
+    let sensitive = key.contains("url") || key.contains("root_keys") || ["database", "secrets", "smtp"].contains(&key.as_str());
+    let show = |actual: &Actual| match actual {
+        Actual::Map => "a table".to_owned(),
+        Actual::Seq => "a list".to_owned(),
+        _ if sensitive => "a value of the wrong type".to_owned(),
+        actual => actual.to_string(),
+    };
     match &error.kind {
-        Kind::UnknownField(field, accepted) => {
-            let key = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
-            ConfigError::new(key, "unknown key", accepted.join(", "))
+        Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
+            ConfigError::new(&key, show(actual), accepted_form(&key, expected))
         }
-        Kind::InvalidType(actual, expected) => ConfigError::new(&path, show(actual), accepted_form(&path, expected)),
-        Kind::InvalidValue(actual, expected) => ConfigError::new(&path, show(actual), accepted_form(&path, expected)),
-        Kind::UnknownVariant(actual, accepted) => ConfigError::new(path, format!("{actual:?}"), accepted.join(", ")),
-        Kind::MissingField(field) => ConfigError::new(format!("{path}.{field}"), "missing", "a value"),
-        _ if sensitive => ConfigError::new(path, "invalid", "see config/default.toml"),
-        other if path.is_empty() => ConfigError::new("the file", without_source(&other.to_string()), "TOML; see config/default.toml"),
+        Kind::UnknownVariant(actual, accepted) => ConfigError::new(key, format!("{actual:?}"), accepted.join(", ")),
+        _ if sensitive => ConfigError::new(&key, "invalid", accepted_form(&key, "see config/default.toml")),
+        other if key.is_empty() => ConfigError::new("the file", without_source(&other.to_string()), "TOML; see config/default.toml"),
         other => {
             // What a parser says of a text leaves the text out. Of lists and tables, the whole is shown.
-            let key = error.path.iter().take(2).cloned().collect::<Vec<_>>().join(".");
             let given = layers.find_value(&key).ok().and_then(|value| serde_json::to_string(&value).ok()).unwrap_or_default();
             ConfigError::new(&key, format!("{given}: {other}"), accepted_form(&key, "see config/default.toml"))
         }
@@ -345,9 +361,13 @@ fn accepted_form(key: &str, parser: &str) -> String {
         "egress.resolve" => "a table of names with their addresses such as {\"hooks.acme.test\" = [\"127.0.0.1\"]}",
         "egress.dns_servers" => "a list of ip:port such as [\"9.9.9.9:53\"]",
         "metrics.listen" => "ip:port such as 127.0.0.1:9464; port 0 is off",
+        "log.format" => "pretty, json",
         _ => match parser {
             "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
             "f32" | "f64" => "a number",
+            "string" | "a string" => "a text",
+            "a boolean" => "true or false",
+            "path string" => "the path of a file",
             other => other,
         },
     };
@@ -434,10 +454,87 @@ mod tests {
         assert!(!shown.contains("hunter2") && !shown.contains(&key), "{shown}");
     }
 
+    /// A wrong value of every kind for every key: the error names that key, once.
     #[test]
-    fn the_example_for_production_is_valid() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/production.example.toml");
-        let error = Config::load(Some(&path), std::iter::empty()).unwrap_err();
-        assert_eq!(error.key, "secrets.root_keys_file", "only the file is not there: {error}");
+    fn whatever_kind_of_value_is_wrong_its_key_is_named_once_with_what_is_accepted() {
+        let keys = shape::every_key();
+        assert!(keys.len() > 25 && keys.iter().any(|key| key == "smtp.from"), "{keys:?}");
+        let mut refused = 0;
+        for key in &keys {
+            let variable = format!("{ENV_PREFIX}{}", key.replace('.', "__").to_uppercase());
+            for value in
+                ["{hunter2 = 1}", "{a = {b = 1}}", "[[1]]", "[{a = 1}]", "true", "1.5", "-1", "[]", "1979-05-27", "hunter2", "\"\""]
+            {
+                let Err(error) = load(&[(&variable, value)]) else { continue };
+                refused += 1;
+                assert_eq!(error.key, *key, "{variable}={value}: {error}");
+                assert!(!error.given.is_empty() && !error.accepted.is_empty(), "{variable}={value}: {error}");
+                let is_secret = key.contains("url") || key.contains("root_keys");
+                assert!(
+                    !(is_secret && key != "dashboard.url" && key != "secrets.root_keys_file" && error.to_string().contains("hunter2")),
+                    "{error}"
+                );
+            }
+            let under = format!("{key}.deeper = 1");
+            let error = load_file(&under).err().filter(|error| error.key == *key);
+            assert!(error.is_some() || key == "egress.resolve", "{under}");
+        }
+        assert!(refused > 150, "{refused}");
+    }
+
+    fn load_file(text: &str) -> Result<Config, ConfigError> {
+        let path = std::env::temp_dir().join(format!("authio-actions-{}.toml", uuid::Uuid::new_v4().simple()));
+        std::fs::write(&path, text).unwrap();
+        let loaded = Config::load(Some(&path), std::iter::empty());
+        std::fs::remove_file(path).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn a_file_with_other_names_or_values_where_sections_belong_names_them_once() {
+        for (text, key, given, accepted) in [
+            ("[workers]\npoll_ms = 1", "workers", "unknown section (did you mean worker?)", "a section of database, secrets, worker"),
+            ("poll_ms = 1", "poll_ms", "unknown section (did you mean worker.poll_ms?)", "a section of"),
+            ("[worker]\nworkers = 1", "worker.workers", "unknown key", "max_in_flight, max_in_flight_per_action, poll_ms"),
+            ("[worker]\npol_ms = 1", "worker.pol_ms", "unknown key (did you mean poll_ms?)", "poll_ms"),
+            ("[worker.worker]\npoll_ms = 1", "worker.worker", "unknown key", "poll_ms"),
+            ("[secrets]\nsecrets = \"k1:hunter2\"", "secrets.secrets", "unknown key", "root_keys"),
+            ("secrets = \"k1:hunter2\"", "secrets", "a text where a table belongs", "[secrets] with any of root_keys"),
+            ("worker = 5", "worker", "a number where a table belongs", "[worker] with any of max_in_flight"),
+            ("[[worker]]\npoll_ms = 50", "worker", "a list where a table belongs", "[worker]"),
+            ("log = true", "log", "true or false where a table belongs", "format, filter"),
+            ("[worker.poll_ms]\na = 1", "worker.poll_ms", "a table", "a whole number"),
+            ("[database]\nurl = { hunter2 = \"x\" }", "database.url", "a table", "a text"),
+            ("[egress.resolve.\"a.b\"]\nc = 1", "egress.resolve", "a table", "a table of names"),
+            ("egress.allow_cidrs.x = 1", "egress.allow_cidrs", "a table", "a list of networks"),
+            ("a.b.c.d = 1", "a", "unknown section", "a section of"),
+            ("[worker]\n[worker]", "the file", "duplicate key", "TOML"),
+        ] {
+            let error = load_file(text).unwrap_err();
+            assert_eq!(error.key, key, "{text}: {error}");
+            assert!(
+                error.given.contains(given) && error.accepted.contains(accepted) && !error.to_string().contains("hunter2"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn variables_with_odd_names_are_told_from_those_of_other_programs() {
+        for (name, key, given) in [
+            ("ACTIONS_WORKER__", "ACTIONS_WORKER__", "names no section and key"),
+            ("ACTIONS___POLL_MS", "ACTIONS___POLL_MS", "names no section and key"),
+            ("ACTIONS_WORKER__POLL.MS", "ACTIONS_WORKER__POLL.MS", "names no section and key"),
+            ("ACTIONS_WORKER__POLL MS", "ACTIONS_WORKER__POLL MS", "names no section and key"),
+            ("ACTIONS_WÖRKER__POLL_MS", "ACTIONS_WÖRKER__POLL_MS", "names no section and key"),
+            ("ACTIONS_WORKER__WORKER__POLL_MS", "worker.worker__poll_ms", "unknown key"),
+            ("ACTIONS_EGRESS__RESOLVE__A", "egress.resolve__a", "unknown key"),
+            ("ACTIONS_SECRETS__SECRETS", "secrets.secrets", "unknown key"),
+            ("ACTIONS_WORKERS__POLL_MS", "workers", "unknown section (did you mean worker?)"),
+        ] {
+            let error = load(&[(name, "hunter2")]).unwrap_err();
+            assert!(error.key == key && error.given.contains(given) && !error.to_string().contains("hunter2"), "{name}: {error}");
+        }
+        assert!(load(&[("ACTIONS_TEST_DATABASE_URL", "x"), ("ACTIONS_", "x"), ("ACTIONS_HOME", "x")]).is_ok());
     }
 }

@@ -67,8 +67,23 @@ impl ProgramError {
 
 /// Reads the configuration from its layers: defaults, `file`, this process's environment.
 pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(file, environment)
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => environment.push((name, value)),
+            // A value that is passed over in silence would leave a default in its place.
+            Err(_) if name.starts_with("ACTIONS_") => {
+                return Err(ConfigError {
+                    key: name,
+                    given: "bytes that are not UTF-8".to_owned(),
+                    accepted: "a value in TOML syntax".to_owned(),
+                });
+            }
+            Err(_) => {}
+        }
+    }
+    Config::load(file, environment.into_iter())
 }
 
 /// Lets this process open as many files as the system permits it at most: each of so many calls

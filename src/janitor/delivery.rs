@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bell::Bell;
-use crate::smtp::{Letter, Mailer};
-use crate::store::outbox::{self, Waiting};
+use crate::smtp::{Letter, MailError, Mailer};
+use crate::store::outbox::{self, Failure, Waiting};
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
 
@@ -54,11 +54,19 @@ async fn send(database: &Database, mailer: &Mailer, mail: &Waiting) -> Result<()
             }
             Ok(())
         }
-        // Also what is refused for good is tried again: a person may mend the mailbox or the
-        // configuration, and a kill must not go unsaid.
         Err(error) => {
-            tracing::warn!(mail = id, action = action_id, attempts, %error, "mail not sent; it is tried again");
-            outbox::failed(database, mail).await
+            // Also what is refused for good is tried again for a while: a person may mend it.
+            let failure = match &error {
+                MailError::Refused(_) => Failure::Refused,
+                MailError::Deferred(_) => Failure::Deferred,
+                MailError::Unavailable(_) => Failure::Unavailable,
+            };
+            if outbox::failed(database, mail, failure, &error.to_string()).await? {
+                tracing::error!(mail = id, action = action_id, attempts, %error, "a mail is given up: see actions.mails");
+            } else {
+                tracing::warn!(mail = id, action = action_id, attempts, %error, "mail not sent; it is tried again");
+            }
+            Ok(())
         }
     }
 }

@@ -18,7 +18,7 @@ select actions_private.take_lead($1, $2 * interval '1 millisecond'), clock_times
 from (
   select count(*) as waiting, coalesce(bool_or(next_attempt_at <= clock_timestamp()), false) as is_due
   from actions_private.mail_outbox
-  where sent_at is null
+  where sent_at is null and refused_at is null
 ) as m";
 
 /// A janitor that leaves in order lets the next one lead at once.
@@ -45,7 +45,7 @@ select * from actions_private.recent_seconds($1)";
 /// The exact figures of a few actions, and what a mail says about them.
 pub const SWITCHES: &str = "-- switches: exact figures before a trip
 select h.action_id, h.calls, h.errors, h.timeouts, h.error_ratio, h.timeout_ratio, h.consecutive_5xx, a.counting_since, a.name, a.trigger,
-  a.project_id
+  a.project_id, a.on_killed
 from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.action_id = any ($1) and a.killed_at is null and a.enabled";
@@ -198,6 +198,8 @@ pub struct Figures {
     pub project_id: String,
     pub name: String,
     pub trigger: String,
+    /// What a killed action means for people, as its version says.
+    pub on_killed: String,
     pub counting_since: OffsetDateTime,
     pub calls: i64,
     pub errors: i64,
@@ -217,6 +219,7 @@ pub async fn figures(database: &Database, actions: &[String]) -> Result<Vec<Figu
                 project_id: row.try_get("project_id")?,
                 name: row.try_get("name")?,
                 trigger: row.try_get("trigger")?,
+                on_killed: row.try_get("on_killed")?,
                 counting_since: row.try_get("counting_since")?,
                 calls: row.try_get("calls")?,
                 errors: row.try_get("errors")?,

@@ -217,10 +217,10 @@ async fn what_no_text_can_hold_and_what_is_no_mailbox_is_refused_by_the_control_
         (format!(r#"actions.update_action('{action}', '{{"name":"a\u0000"}}')"#), "changes holds"),
         (format!(r#"actions.update_action('{action}', '{{"name":"\udead"}}')"#), "changes holds"),
         (r#"actions.set_project_members('p', '[{"email":"a\u0000@b.c","role":"owner"}]')"#.to_owned(), "members holds"),
-        (r#"actions.set_project_members('p', '[{"email":["a@b.c"],"role":"owner"}]')"#.to_owned(), "members has"),
-        (r#"actions.set_project_members('p', '[{"email":"a@b.c","role":{"x":1}}]')"#.to_owned(), "members has"),
-        (r#"actions.set_project_members('p', '[{"email":"a@b.c"}]')"#.to_owned(), "members has"),
-        (r#"actions.set_project_members('p', '[7]')"#.to_owned(), "members has"),
+        (r#"actions.set_project_members('p', '[{"email":["a@b.c"],"role":"owner"}]')"#.to_owned(), "members[0]"),
+        (r#"actions.set_project_members('p', '[{"email":"a@b.c","role":{"x":1}}]')"#.to_owned(), "members[0]"),
+        (r#"actions.set_project_members('p', '[{"email":"a@b.c"}]')"#.to_owned(), "members[0]"),
+        (r#"actions.set_project_members('p', '[7]')"#.to_owned(), "members[0]"),
     ] {
         let [code, message, detail, hint] = refusal(&stack.admin, &format!("select from {call}")).await;
         assert!(code == "22023" && message.contains(fault), "{call}: {code} {message}");

@@ -19,6 +19,7 @@ mod keep_alive;
 mod kill_switch;
 mod lost_answers;
 mod mail;
+mod mailboxes;
 mod names;
 mod outages;
 mod overload;

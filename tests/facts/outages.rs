@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::Executor;
 use tokio::sync::Semaphore;
 
-use crate::support::{answering, enqueue, programs, result, until};
+use crate::support::{answering, enqueue, programs, repeat, result, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
@@ -70,9 +70,9 @@ async fn when_the_database_falls_silent_waiters_are_let_go_and_clients_and_worke
     // Its deadline, and the two seconds that the database may take to say how it ended.
     let answer = tokio::time::timeout(Duration::from_secs(10), waiter).await.expect("nobody waits for the dead").unwrap();
     assert!(!matches!(answer, Ok(answer) if answer.outcome.status == Status::Ok), "its result could not be heard");
-    let served = async {
-        while !matches!(client.invoke("p", Trigger::PreRegister, &json!({})).await, Ok(answer) if answer.outcome.status == Status::Ok) {}
-    };
+    let served = repeat(
+        async || matches!(client.invoke("p", Trigger::PreRegister, &json!({})).await, Ok(answer) if answer.outcome.status == Status::Ok),
+    );
     tokio::time::timeout(Duration::from_secs(20), served).await.expect("the fleet serves again");
     assert!(worker.drained().await.success());
 }

@@ -1,5 +1,6 @@
 //! Usage, configuration and schema: errors that say what to do.
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
 use authio_actions_lab::database::Database;
@@ -51,7 +52,7 @@ async fn wrong_configuration_is_status_2_and_names_key_given_and_accepted() {
         (&[], &[("ACTIONS_DATABASE__ULR", "x")], &["database.ulr", "unknown key", "listen_url"]),
         (&["--config", &path], &[], &["worker.max_in_flight", "many"]),
         (&["--config", unclosed], &[], &["the file", "line 2", "TOML"]),
-        (&["--config", no_table], &[], &["database", "wrong type", "Database"]),
+        (&["--config", no_table], &[], &["database", "a text where a table belongs", "url, listen_url"]),
         (&["--config", "absent.toml"], &[], &["--config", "absent.toml"]),
         (
             &[],
@@ -69,6 +70,44 @@ async fn wrong_configuration_is_status_2_and_names_key_given_and_accepted() {
     }
     std::fs::remove_file(file).unwrap();
     with_secrets.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_not_passed_over() {
+    let value = std::ffi::OsStr::from_bytes(b"postgres://\xff");
+    let output = Command::new(programs().join("actions-worker")).env_clear().env("ACTIONS_DATABASE__URL", value).output().await.unwrap();
+    assert!(
+        output.status.code() == Some(2) && told(&output).contains("ACTIONS_DATABASE__URL: bytes that are not UTF-8"),
+        "{}",
+        told(&output)
+    );
+}
+
+#[tokio::test]
+async fn each_example_is_a_configuration_with_which_its_program_gets_as_far_as_its_database() {
+    let temporary = |name: &str| std::env::temp_dir().join(format!("authio-actions-{}-{name}", uuid::Uuid::new_v4().simple()));
+    let keys = temporary("root_keys");
+    std::fs::write(&keys, format!("k1:{ROOT_KEY}\n")).unwrap();
+    let mut examples = 0;
+    for (program, arguments) in [("actions-worker", &[][..]), ("actions-janitor", &[]), ("actionsctl", &["action", "list"])] {
+        let example = format!("{}/config/{}.example.toml", env!("CARGO_MANIFEST_DIR"), program.trim_start_matches("actions-"));
+        // As it stands, but for the places that only production has.
+        let text = std::fs::read_to_string(&example).unwrap().replace("db.internal", "127.0.0.1:1");
+        let place = text.lines().find_map(|line| line.strip_prefix("root_keys_file = ")).map(str::to_owned);
+        assert_eq!(place.is_none(), program == "actions-janitor", "who signs nothing has no root keys");
+        let text = place.map_or(text.clone(), |place| text.replace(&place, &format!("{:?}", keys.to_str().unwrap())));
+        let file = temporary(program);
+        std::fs::write(&file, text).unwrap();
+        let arguments = [&["--config", file.to_str().unwrap()], arguments].concat();
+        let output = run(program, &arguments, &[]).await;
+        assert!(output.status.code() == Some(1) && told(&output).contains("not reachable"), "{example}: {}", told(&output));
+        std::fs::remove_file(file).unwrap();
+        examples += 1;
+    }
+    std::fs::remove_file(keys).unwrap();
+    let there = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/config")).unwrap();
+    let there = there.filter(|file| file.as_ref().unwrap().path().to_string_lossy().ends_with(".example.toml")).count();
+    assert_eq!(there, examples, "each example has its program here");
 }
 
 #[tokio::test]

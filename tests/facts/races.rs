@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::Executor;
 use tokio::sync::{Barrier, Semaphore};
 
-use crate::support::{abandon, answering, enqueue, programs, result, until};
+use crate::support::{abandon, answering, enqueue, programs, repeat, result, until};
 
 /// An endpoint that answers deny, but only when a permit is given.
 async fn gated() -> (Stack, Arc<Semaphore>) {
@@ -258,7 +258,7 @@ async fn enqueue_notifies_unless_a_worker_is_awake_to_see_it_commit() {
     assert_eq!(heard(&mut queue).await, 0, "one is awake");
     let mut transaction = stack.core.begin().await.unwrap();
     let is_old = "select statement_timestamp() > now() + interval '5 milliseconds'";
-    while !sqlx::query_scalar::<_, bool>(is_old).fetch_one(&mut *transaction).await.unwrap() {}
+    repeat(async || sqlx::query_scalar::<_, bool>(is_old).fetch_one(&mut *transaction).await.unwrap()).await;
     transaction.execute(enqueue).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(heard(&mut queue).await, 1, "by the commit of a long transaction it may be asleep");

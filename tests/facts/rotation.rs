@@ -11,6 +11,7 @@ use authio_actions_lab::receiver;
 use authio_actions_lab::stack::{ROOT_KEY, Stack};
 use serde_json::json;
 use sqlx::Row;
+use tokio::sync::watch;
 
 use crate::support::{answering, invoke, programs, until};
 
@@ -20,11 +21,11 @@ const AT_ONCE: usize = 16;
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_a_receiver_that_reads_the_last_signature_refuses_nothing_before_and_after_it_switches() {
     let secret = Arc::new(Mutex::new(String::new()));
-    let (refused, passed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (refused, passed) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(0)));
     let (known, bad, good) = (Arc::clone(&secret), Arc::clone(&refused), Arc::clone(&passed));
     let stack = Stack::start(&programs(), move |request: Received| {
         let fits = receiver::verify_last(&known.lock().unwrap(), request.header("authio-signature"), &request.body);
-        if fits { &good } else { &bad }.fetch_add(1, Ordering::SeqCst);
+        if fits { &good } else { &bad }.send_modify(|count| *count += 1);
         std::future::ready(Reply::json("{}"))
     })
     .await;
@@ -48,7 +49,7 @@ async fn under_load_a_receiver_that_reads_the_last_signature_refuses_nothing_bef
     change("select actions.finish_rotation($1)").await;
     *secret.lock().unwrap() = new;
     load(&client, async || enough(&passed, 200).await).await;
-    assert_eq!(refused.load(Ordering::SeqCst), 0, "of {}", passed.load(Ordering::SeqCst));
+    assert_eq!(*refused.borrow(), 0, "of {}", *passed.borrow());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,14 +111,11 @@ async fn load(client: &Client, during: impl AsyncFnOnce()) {
 }
 
 /// Waits for so many more.
-async fn enough(count: &AtomicUsize, more: usize) {
-    let goal = count.load(Ordering::SeqCst) + more;
-    let waiting = async {
-        while count.load(Ordering::SeqCst) < goal {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the fleet stands still");
+async fn enough(count: &watch::Sender<usize>, more: usize) {
+    let mut counting = count.subscribe();
+    let goal = *count.borrow() + more;
+    let waiting = counting.wait_for(|count| *count >= goal);
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the fleet stands still").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;
 use serde_json::json;
 
-use crate::support::{Server, answering, programs};
+use crate::support::{Server, answering, programs, repeat};
 
 const MOMENT: Trigger = Trigger::PreRegister;
 
@@ -27,7 +27,7 @@ async fn status(client: &Spread, project: &str) -> Result<Status, ClientError> {
 
 /// Asks until it is served: a database that has just come back takes a moment.
 async fn served_again(client: &Spread, project: &str) {
-    let asking = async { while status(client, project).await.ok() != Some(Status::Ok) {} };
+    let asking = repeat(async || status(client, project).await.ok() == Some(Status::Ok));
     tokio::time::timeout(std::time::Duration::from_secs(20), asking).await.expect("served again");
 }
 

@@ -160,9 +160,21 @@ impl Drop for Server {
     }
 }
 
-/// Waits until a query answers true; asks again at once, for as long as `what` may take.
+/// Between two questions: asking without a pause would take the processor from those who answer.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Asks until the answer is true, with a pause between two questions.
+pub async fn repeat(mut question: impl AsyncFnMut() -> bool) {
+    let mut pause = tokio::time::interval(PAUSE);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !question().await {
+        pause.tick().await;
+    }
+}
+
+/// Waits until a query answers true, for as long as `what` may take.
 pub async fn until(pool: &PgPool, what: &str, sql: &str) {
-    let asking = async { while !sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.unwrap_or(false) {} };
+    let asking = repeat(async || sqlx::query_scalar::<_, bool>(sql).fetch_one(pool).await.unwrap_or(false));
     if tokio::time::timeout(std::time::Duration::from_secs(30), asking).await.is_err() {
         let statuses = "select coalesce(json_agg(s), '[]')::text from (
             select status, error, count(*) from actions.recent_invocations group by 1, 2) s";

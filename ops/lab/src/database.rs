@@ -43,7 +43,7 @@ impl Database {
         if template.is_none() {
             make_template(&mut connection, &server, actionsctl).await;
         }
-        let this = Self::empty_on(&mut connection, &server, Some(TEMPLATE)).await;
+        let this = Self::empty_on(&mut connection, &server, &format!("template {TEMPLATE}")).await;
         connection.close().await.expect("an orderly end");
         this
     }
@@ -52,13 +52,21 @@ impl Database {
     pub async fn create_empty() -> Self {
         let url = superuser_url();
         let mut connection = PgConnection::connect(&url).await.expect("the private server");
-        Self::empty_on(&mut connection, &Url::parse(&url).expect("a URL"), None).await
+        Self::empty_on(&mut connection, &Url::parse(&url).expect("a URL"), "").await
     }
 
-    async fn empty_on(connection: &mut PgConnection, server: &Url, template: Option<&str>) -> Self {
+    /// A migrated database that is created with options of `create database`, for its owner alone.
+    pub async fn create_with(options: &str, actionsctl: &Path) -> Self {
+        let url = superuser_url();
+        let mut connection = PgConnection::connect(&url).await.expect("the private server");
+        let this = Self::empty_on(&mut connection, &Url::parse(&url).expect("a URL"), options).await;
+        migrate(&this.url, actionsctl).await;
+        this
+    }
+
+    async fn empty_on(connection: &mut PgConnection, server: &Url, options: &str) -> Self {
         let name = format!("lab_{}", uuid::Uuid::new_v4().simple());
-        let template = template.map(|template| format!(" template {template}")).unwrap_or_default();
-        connection.execute(format!("create database {name}{template}").as_str()).await.expect("a new database");
+        connection.execute(format!("create database {name} {options}").as_str()).await.expect("a new database");
         let mut url = server.clone();
         url.set_path(&name);
         Self { url }
@@ -88,17 +96,17 @@ impl Database {
     }
 }
 
+async fn migrate(url: &Url, actionsctl: &Path) {
+    let migrate = tokio::process::Command::new(actionsctl).arg("migrate").env("ACTIONS_DATABASE__URL", url.as_str()).output().await;
+    let output = migrate.expect("actionsctl runs");
+    assert!(output.status.success(), "actionsctl migrate: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 async fn make_template(connection: &mut PgConnection, server: &Url, actionsctl: &Path) {
     connection.execute(format!("create database {TEMPLATE}").as_str()).await.expect("a template");
     let mut url = server.clone();
     url.set_path(TEMPLATE);
-    let output = tokio::process::Command::new(actionsctl)
-        .arg("migrate")
-        .env("ACTIONS_DATABASE__URL", url.as_str())
-        .output()
-        .await
-        .expect("actionsctl runs");
-    assert!(output.status.success(), "actionsctl migrate: {}", String::from_utf8_lossy(&output.stderr));
+    migrate(&url, actionsctl).await;
     let password = server.password().unwrap_or_default();
     for role in ROLES {
         let login = format!("create role lab_{role} login password '{password}' in role actions_{role}");

@@ -145,7 +145,7 @@ impl Endpoint {
     /// Waits until so many requests have arrived.
     pub async fn received(&self, count: usize) {
         let arrived = tokio::time::timeout(PATIENCE, self.requests.subscribe().wait_for(|all| all.len() >= count)).await.is_ok();
-        assert!(arrived, "{count} requests never arrived");
+        assert!(arrived, "{count} requests never arrived, but {}", self.requests.borrow().len());
     }
 
     /// How many TCP connections were made.

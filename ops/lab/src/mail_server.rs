@@ -1,7 +1,8 @@
 //! A mail server on loopback that keeps what it is given: SMTP with STARTTLS and a password.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,7 @@ pub struct Mail {
 pub struct MailServer {
     port: u16,
     is_down: Arc<AtomicBool>,
+    refused: Arc<Mutex<BTreeMap<String, &'static str>>>,
     mails: watch::Receiver<Vec<Mail>>,
     refusals: watch::Receiver<usize>,
 }
@@ -37,6 +39,7 @@ pub struct MailServer {
 struct Shared {
     acceptor: TlsAcceptor,
     is_down: Arc<AtomicBool>,
+    refused: Arc<Mutex<BTreeMap<String, &'static str>>>,
     mails: watch::Sender<Vec<Mail>>,
     refusals: watch::Sender<usize>,
 }
@@ -48,16 +51,17 @@ impl MailServer {
         let port = listener.local_addr().expect("a bound port").port();
         let is_down = Arc::new(AtomicBool::new(false));
         let (mails, kept) = watch::channel(Vec::new());
-        let (refusals, refused) = watch::channel(0);
+        let (refusals, counted) = watch::channel(0);
         let acceptor = TlsAcceptor::from(authority.server(&["localhost"]));
-        let shared = Arc::new(Shared { acceptor, is_down: Arc::clone(&is_down), mails, refusals });
+        let refused = Arc::default();
+        let shared = Arc::new(Shared { acceptor, is_down: Arc::clone(&is_down), refused: Arc::clone(&refused), mails, refusals });
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move { shared.serve(stream).await });
             }
         });
-        Self { port, is_down, mails: kept, refusals: refused }
+        Self { port, is_down, refused, mails: kept, refusals: counted }
     }
 
     /// `smtp.url` with STARTTLS and the password, or without either.
@@ -72,6 +76,11 @@ impl MailServer {
     /// While it is down it refuses every recipient for the moment.
     pub fn set_down(&self, down: bool) {
         self.is_down.store(down, Ordering::SeqCst);
+    }
+
+    /// From now on it answers this to a recipient.
+    pub fn refuse(&self, recipient: &str, answer: &'static str) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(recipient.to_owned(), answer);
     }
 
     /// Waits until so many mails were taken; all of them.
@@ -90,6 +99,11 @@ impl MailServer {
 }
 
 impl Shared {
+    fn refuses(&self, answer: &'static str) -> &'static str {
+        self.refusals.send_modify(|count| *count += 1);
+        answer
+    }
+
     async fn serve(&self, stream: TcpStream) {
         let mut plain = BufReader::new(stream);
         if !say(&mut plain, "220 mail.test").await || !self.talk(&mut plain, false).await {
@@ -120,15 +134,13 @@ impl Shared {
                 }
                 "AUTH" => {
                     is_known = line.ends_with(CREDENTIALS);
-                    if is_known { "235 welcome" } else { "535 wrong password" }
+                    if is_known { "235 welcome" } else { self.refuses("535 wrong password") }
                 }
-                "RCPT" if self.is_down.load(Ordering::SeqCst) => {
-                    self.refusals.send_modify(|count| *count += 1);
-                    "451 come back later"
-                }
+                "RCPT" if self.is_down.load(Ordering::SeqCst) => self.refuses("451 come back later"),
                 "RCPT" => {
                     to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-                    "250 fine"
+                    let answer = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&to).copied();
+                    answer.map_or("250 fine", |answer| self.refuses(answer))
                 }
                 "DATA" => {
                     say(stream, "354 until a dot").await;
