@@ -3,6 +3,8 @@
 //!
 //! Called once by each program at start. It never prints a password or a root key.
 
+pub mod shown;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

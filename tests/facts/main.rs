@@ -4,12 +4,18 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod operator;
 mod support;
 
 mod checks;
 mod client;
 mod crashes;
-mod ctl;
+mod ctl_actions;
+mod ctl_doctor;
+mod ctl_invocations;
+mod ctl_projects;
+mod ctl_try;
+mod ctl_usage;
 mod endings;
 mod enqueue;
 mod hostile;
@@ -17,6 +23,7 @@ mod house;
 mod keep_alive;
 mod kill_switch;
 mod mail;
+mod migrating;
 mod names;
 mod outages;
 mod overload;
