@@ -97,9 +97,9 @@ fn print(row: &Value) {
     }
 }
 
-/// `timeout_ms 2000 → 3000`, for what has a before and an after.
+/// Why, where that is told; else `timeout_ms 2000 → 3000` for what has a before and an after.
 fn changes(details: &Value) -> String {
-    let Some(changed) = details["changed"].as_object() else { return String::new() };
+    let Some(changed) = details["changed"].as_object() else { return screen::text(details, "reason") };
     let one = |(key, pair): (&String, &Value)| {
         format!("{} {} → {}", screen::plain(key), screen::plain(&bare(&pair[0])), screen::plain(&bare(&pair[1])))
     };

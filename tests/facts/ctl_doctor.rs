@@ -172,15 +172,21 @@ async fn database(encoding: &str, options: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_open_transaction_is_known_to_who_may_see_it() {
-    let database = Database::create_empty().await;
-    let mut url = url::Url::parse(&database.owner_url()).unwrap();
-    url.set_query(Some("application_name=forgetful"));
-    let mut listening = sqlx::PgConnection::connect(url.as_str()).await.unwrap();
+async fn what_a_listening_session_in_a_transaction_holds_up_is_measured_and_its_process_named() {
+    // A server of its own, because all databases share the queue of notifications.
+    let (_server, url) = Server::start();
+    let mut named = url::Url::parse(&url).unwrap();
+    named.set_query(Some("application_name=forgetful"));
+    let mut listening = sqlx::PgConnection::connect(named.as_str()).await.unwrap();
     listening.execute("listen anything").await.unwrap();
     listening.execute("begin; select 1").await.unwrap();
-    let found = health::notifications(&store(&database.owner_url())).await.unwrap();
-    // Other facts share the server; whose transaction is the oldest is theirs to say, that there is one is ours.
-    assert!((0.0..=1.0).contains(&found.usage) && found.oldest.is_some_and(|oldest| oldest.pid > 0), "somebody is in a transaction");
-    listening.execute("rollback").await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut listening).await.unwrap();
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    other.execute("select pg_notify('anything', n || repeat('x', 7900)) from generate_series(1, 200) as n").await.unwrap();
+    let store = store(&url);
+    let held = health::notifications(&store).await.unwrap();
+    let oldest = held.oldest.unwrap();
+    assert!(held.usage > 0.0 && (oldest.pid, oldest.application.as_str()) == (pid, "forgetful"), "{} {oldest:?}", held.usage);
+    other.execute(format!("select pg_terminate_backend({pid}, 10000)").as_str()).await.unwrap();
+    assert!(health::notifications(&store).await.unwrap().oldest.is_none(), "the remedy helps");
 }

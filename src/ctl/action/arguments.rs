@@ -81,6 +81,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Create {
+    /// The project's id; see: actionsctl project list.
     #[arg(long, value_name = "PROJECT")]
     project: String,
     /// The moment of the auth event.
@@ -109,6 +110,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Update {
     pub id: String,
+    /// How people call it.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The endpoint, https://.
