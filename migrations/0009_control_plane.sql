@@ -156,7 +156,7 @@ begin
   end if;
   return query
   select m.email, m.role from actions_private.project_members as m
-  where m.project_id = project_members.project_id order by m.email;
+  where m.project_id = project_members.project_id order by m.email collate "C";
 end
 $$;
 comment on function actions.project_members(text) is

@@ -66,12 +66,8 @@ impl ProgramError {
 
 /// Reads the configuration from its layers: defaults, `file`, this process's environment.
 pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    Config::load(file, environment())
-}
-
-/// The variables of this process that are text.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, environment)
 }
 
 /// Lets this process open as many files as the system permits it at most: each of so many calls

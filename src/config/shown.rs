@@ -156,7 +156,7 @@ mod tests {
         let refusal = |name: String| Config::load(None, std::iter::once((name, "1".to_owned()))).unwrap_err().accepted;
         let sections = refusal("ACTIONS_NONSENSE__X".to_owned());
         let mut accepted: Vec<String> = Vec::new();
-        for section in sections.split(", ") {
+        for section in sections.split(", ").filter_map(|part| part.rsplit(' ').next()) {
             let fields = refusal(format!("ACTIONS_{}__NONSENSE", section.to_uppercase()));
             accepted.extend(fields.split(", ").map(|field| format!("{section}.{field}")));
         }

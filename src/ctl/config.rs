@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{say, screen};
 use crate::config::shown;
-use crate::program::{self, ProgramError};
+use crate::program::ProgramError;
 
 /// Look at the configuration.
 #[derive(Debug, Args)]
@@ -31,7 +31,8 @@ enum Command {
 impl ConfigCommand {
     pub fn run(self, file: Option<&Path>) -> Result<(), ProgramError> {
         let Command::Show = self.command;
-        let all = shown::shown(file, program::environment())?;
+        let text = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let all = shown::shown(file, text)?;
         if self.json {
             let rows: Vec<String> =
                 all.iter().map(|one| json!({"key": one.key, "value": one.value, "origin": one.origin}).to_string()).collect();
