@@ -116,3 +116,27 @@ async fn tail_follows_what_ends() {
     let line = tokio::time::timeout(std::time::Duration::from_secs(30), following).await.unwrap();
     assert!(line.contains("ok") && line.contains("inv_"), "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_back_over_more_than_a_page_tells_each_invocation_once() {
+    let stack = answering(Reply::json("{}")).await;
+    let owner = stack.database.owner().await;
+    // Some end at the same moment, as those that one statement writes, also where a page ends.
+    let insert = "insert into actions_private.invocations
+        (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, enqueued_at, finished_at)
+        select 'inv_' || actions_private.id_time(at) || actions_private.id_tail(n % 4096, n), 'e', 'p', 'pre_register', 'a', 1, false, 'ok', '{}', at, at
+        from (select n, date_trunc('minute', now()) - interval '1 hour' + n / 30 * interval '1 second' as at from generate_series(1, 25000) as n) as moments
+        where at < now() - interval '1 minute'";
+    let written = sqlx::query(insert).execute(&owner).await.unwrap().rows_affected();
+    assert!(written > 20_000, "{written}");
+    let operator = Operator::of(&stack).await;
+    let mut tail =
+        operator.command(&["invocations", "tail", "--since", "2h", "--json"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut told = std::collections::HashSet::new();
+    while told.len() < usize::try_from(written).unwrap() {
+        let line = tokio::time::timeout(std::time::Duration::from_secs(30), lines.next_line()).await.unwrap().unwrap().unwrap();
+        let row: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(told.insert(row["invocation_id"].as_str().unwrap().to_owned()), "twice: {line}");
+    }
+}
