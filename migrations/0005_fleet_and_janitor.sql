@@ -47,6 +47,7 @@ create table actions_private.audit_log (
 comment on table actions_private.audit_log is
   'What was changed or dropped, by whom and why. Append only.';
 create index audit_by_action on actions_private.audit_log (action_id, at);
+create index audit_by_time on actions_private.audit_log (at);
 create trigger audit_is_append_only before update on actions_private.audit_log
   for each row execute function actions_private.refuse_change();
 

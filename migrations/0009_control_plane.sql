@@ -18,18 +18,24 @@ comment on column actions.actions.secret_seen_at is
 comment on column actions.actions.check_every_s is
   'Seconds between two test events that the fleet sends by itself; 0 sends none.';
 
--- These functions have no argument for the actor, so the login stands for it.
-create function actions_private.write_project_audit(project_id text, event text, before json, after json) returns void
+create view actions.projects as
+select p.id as project_id, p.name, p.roles_action_override, p.role_slugs, p.created_at, p.updated_at
+from actions_private.projects as p;
+comment on view actions.projects is
+  'Every project with its role slugs; its people are read with actions.project_members. Example: select project_id, name, role_slugs from actions.projects where project_id = ''proj_acme_prod'';';
+
+-- Where no actor is given, the login stands for it.
+create function actions_private.write_project_audit(project_id text, event text, before json, after json, actor text) returns void
 language sql volatile
 begin atomic
   insert into actions_private.audit_log (project_id, event, actor, details)
-  select $1, $2, session_user, pg_catalog.json_build_object('before', before, 'after', after)
+  select $1, $2, coalesce($5, session_user), pg_catalog.json_build_object('before', before, 'after', after)
   where before::text is distinct from after::text;
 end;
-comment on function actions_private.write_project_audit(text, text, json, json) is
-  'One audit event of a project, unless nothing changed. Example: select actions_private.write_project_audit(''proj_acme_prod'', ''project.updated'', ''{}'', ''{"name":"Acme"}'');';
+comment on function actions_private.write_project_audit(text, text, json, json, text) is
+  'One audit event of a project, unless nothing changed. Example: select actions_private.write_project_audit(''proj_acme_prod'', ''project.updated'', ''{}'', ''{"name":"Acme"}'', ''ada@acme.com'');';
 
-create function actions.upsert_project(project_id text, name text, roles_action_override boolean default false) returns void
+create function actions.upsert_project(project_id text, name text, roles_action_override boolean default false, actor text default null) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -55,11 +61,11 @@ begin
     set name = excluded.name, roles_action_override = excluded.roles_action_override, revision = p.revision + 1, updated_at = now();
   perform actions_private.write_project_audit(project_id, case when before.name is null then 'project.created' else 'project.updated' end,
     case when before.name is not null then json_build_object('name', before.name, 'roles_action_override', before.roles_action_override) end,
-    json_build_object('name', name, 'roles_action_override', roles_action_override));
+    json_build_object('name', name, 'roles_action_override', roles_action_override), actor);
 end
 $$;
-comment on function actions.upsert_project(text, text, boolean) is
-  'Makes a project known or changes it. Example: select actions.upsert_project(''proj_acme_prod'', ''Acme'', true);';
+comment on function actions.upsert_project(text, text, boolean, text) is
+  'Makes a project known or changes it. Example: select actions.upsert_project(''proj_acme_prod'', ''Acme'', true, ''ada@acme.com'');';
 
 create function actions_private.known_project(project_id text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -76,7 +82,7 @@ $$;
 comment on function actions_private.known_project(text) is
   'Locks a project for a change; raises if there is none. Example: select actions_private.known_project(''proj_acme_prod'');';
 
-create function actions.set_project_roles(project_id text, slugs text[]) returns void
+create function actions.set_project_roles(project_id text, slugs text[], actor text default null) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -94,10 +100,10 @@ begin
   update actions_private.projects as p
   set role_slugs = after, revision = revision + 1, updated_at = now()
   where p.id = set_project_roles.project_id;
-  perform actions_private.write_project_audit(project_id, 'project.roles_set', before, to_json(after));
+  perform actions_private.write_project_audit(project_id, 'project.roles_set', before, to_json(after), actor);
 end
 $$;
-comment on function actions.set_project_roles(text, text[]) is
+comment on function actions.set_project_roles(text, text[], text) is
   'Sets every role slug of a project; others are dropped from verdicts. Example: select actions.set_project_roles(''proj_acme_prod'', array[''member'', ''billing_admin'']);';
 
 create function actions_private.members_of(project_id text) returns json
@@ -177,29 +183,31 @@ declare
   label text;
   label_length integer;
   ascii_length integer := length(local);
+  -- Without a backslash: what that means in a text depends on the session.
+  beyond_ascii constant text := '[^' || chr(1) || '-' || chr(127) || ']';
   left_to_right constant text := 'a-zA-Z0-9ß-öø-ÿά-ώа-џա-ֆა-ჰぁ-ゖァ-ヺ㐀-䶿一-鿿가-힣'
     || 'āăąćĉċčďđēĕėęěĝğġģĥħĩīĭįıĵķĸĺļľłńņňŋōŏőœŕŗřśŝşšţťŧũūŭůűųŵŷźżžơưșțґạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ々ー';
   right_to_left constant text := 'א-תؠ-ؿف-يپچڈڑژکگںھہیے';
 begin
   if length(mailbox) > 254 then
     return 'has more than 254 characters in its ASCII form';
-  elsif mailbox ~ '[\u0001-\u001f\u007f-\u009f]' then
+  elsif mailbox ~ ('[' || chr(1) || '-' || chr(31) || chr(127) || '-' || chr(159) || ']') then
     return 'holds a control character';
   elsif domain is null then
     return 'has no @';
   elsif local = '' or domain = '' then
     return 'has nothing before or behind the @';
-  elsif local ~ '[^\u0001-\u007f]' then
+  elsif local ~ beyond_ascii then
     return 'has letters beyond ASCII before the @, which many mail servers cannot deliver';
-  elsif local !~ '^[a-zA-Z0-9!#$%&''*+/=?^_`{|}~-]+(\.[a-zA-Z0-9!#$%&''*+/=?^_`{|}~-]+)*$' then
+  elsif local !~ '^[a-zA-Z0-9!#$%&''*+/=?^_`{|}~-]+([.][a-zA-Z0-9!#$%&''*+/=?^_`{|}~-]+)*$' then
     return 'has more than letters, digits, inner dots and !#$%&''*+-/=?^_`{|}~ before the @';
   elsif length(local) > 64 then
     return 'has more than 64 characters before the @';
-  elsif domain ~ '^\[' or domain ~ '(^|\.)[0-9]+$' then
+  elsif starts_with(domain, '[') or domain ~ '(^|[.])[0-9]+$' then
     return 'has an IP address or a number where the domain belongs';
   end if;
   foreach label in array string_to_array(domain, '.') loop
-    if label ~ '[^\u0001-\u007f]' then
+    if label ~ beyond_ascii then
       if label !~ ('^[' || right_to_left || ']+$')
         and (label !~ ('^[' || left_to_right || '-]+$') or label ~ '^-|-$|^..--') then
         return 'has a domain label with a letter that is not taken as it is: give the label in its ASCII form, xn--…';
@@ -270,7 +278,7 @@ $$;
 comment on function actions_private.refuse_wrong_member(json) is
   'Raises the first member that set_project_members does not take. Example: select actions_private.refuse_wrong_member(''[{"email":"ada@acme.com","role":"owner"}]'');';
 
-create function actions.set_project_members(project_id text, members json) returns void
+create function actions.set_project_members(project_id text, members json, actor text default null) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -287,11 +295,28 @@ begin
   select distinct on (lower(m ->> 'email' collate "C")) set_project_members.project_id, m ->> 'email', m ->> 'role'
   from json_array_elements(members) with ordinality as t (m, n)
   order by lower(m ->> 'email' collate "C"), n desc;
-  perform actions_private.write_project_audit(project_id, 'project.members_set', before, actions_private.members_of(project_id));
+  perform actions_private.write_project_audit(project_id, 'project.members_set', before, actions_private.members_of(project_id), actor);
 end
 $$;
-comment on function actions.set_project_members(text, json) is
+comment on function actions.set_project_members(text, json, text) is
   'Sets the people of a project; owners and admins get mail when an action is killed. Example: select actions.set_project_members(''proj_acme_prod'', ''[{"email":"ada@acme.com","role":"owner"}]'');';
+
+-- A function and not a view: who may look at projects need not see their people's addresses.
+create function actions.project_members(project_id text) returns table (email text, role text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from actions_private.projects as p where p.id = project_members.project_id) then
+    perform actions_private.refuse(format('project_id is %s', coalesce(quote_literal(left(project_id, 100)), 'null')),
+      'Accepted is the id of a known project.', 'List them with: select project_id, name from actions.projects;');
+  end if;
+  return query
+  select m.email, m.role from actions_private.project_members as m
+  where m.project_id = project_members.project_id order by m.email collate "C";
+end
+$$;
+comment on function actions.project_members(text) is
+  'The people of a project, for control planes alone. Example: select email, role from actions.project_members(''proj_acme_prod'');';
 
 -- A function with a parsed body: what a backslash means does not depend on the session.
 create function actions_private.is_endpoint_url(endpoint_url text) returns boolean

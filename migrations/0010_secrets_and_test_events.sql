@@ -77,6 +77,24 @@ $$;
 comment on function actions.record_secret(text, integer, text, text) is
   'Records which root key derives a new secret, and its fingerprint, unless somebody has; returns the key that counts. Example: select actions.record_secret(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', 1, ''k1'', encode(sha256(''asec_''), ''hex''));';
 
+-- No lock: whoever reads a secret holds up nobody who changes the action.
+create function actions.note_secret_revealed(action_id text, actor text default null) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into actions_private.audit_log (project_id, action_id, event, actor, details)
+  select a.project_id, a.action_id, 'action.secret_revealed', note_secret_revealed.actor,
+    json_build_object('secret_version', a.secret_version, 'secret_key_id', a.secret_key_id)
+  from actions.actions as a where a.action_id = note_secret_revealed.action_id;
+  if not found then
+    perform actions_private.refuse(format('action_id is %s', coalesce(quote_literal(left(action_id, 100)), 'null')),
+      'Accepted is the id of an action that is not deleted.', 'List them with: select action_id, name from actions.actions;');
+  end if;
+end
+$$;
+comment on function actions.note_secret_revealed(text, text) is
+  'Writes the audit event action.secret_revealed; whoever shows a signing secret again calls it first. Example: select actions.note_secret_revealed(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', ''ada@acme.com'');';
+
 create function actions_private.sample_event(trigger text) returns json
 language sql immutable parallel safe
 return pg_catalog.json_strip_nulls(pg_catalog.json_build_object(

@@ -62,14 +62,15 @@ to actions_janitor;
 
 -- Control planes: configure.
 grant execute on function
-  actions.upsert_project(text, text, boolean), actions.set_project_roles(text, text[]), actions.set_project_members(text, json),
+  actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text),
+  actions.set_project_members(text, json, text), actions.project_members(text),
   actions.create_action(text, text, text, text, integer, text, text, boolean, text), actions.update_action(text, json, text),
   actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
-  actions.record_secret(text, integer, text, text),
+  actions.record_secret(text, integer, text, text), actions.note_secret_revealed(text, text),
   actions.send_test_event(text, text), actions.result(text), actions.results(text[])
 to actions_admin;
-grant select on actions.actions, actions.audit_log to actions_admin;
+grant select on actions.actions, actions.audit_log, actions.projects to actions_admin;
 
 grant execute on function actions.schema_version() to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
 

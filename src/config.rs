@@ -4,6 +4,7 @@
 //! Called once by each program at start. It never prints a password or a root key.
 
 mod shape;
+pub mod shown;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -30,7 +30,6 @@ fn names_under(section: Option<&str>) -> &'static [&'static str] {
 }
 
 /// Every key as `section.key`.
-#[cfg(test)]
 pub(super) fn every_key() -> Vec<String> {
     SECTIONS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}"))).collect()
 }

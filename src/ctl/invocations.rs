@@ -5,19 +5,24 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::action::parsed;
-use super::{say, screen};
+use super::screen::Tone;
+use super::{given, say, screen};
 use crate::config::Config;
-use crate::domain::Status;
 use crate::program::{self, ProgramError};
-use crate::store::control::{self, Wanted};
+use crate::store::control::{self, Since, Wanted};
 use crate::store::{Database, schema};
 
 /// How often `tail` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How far back it looks each time: a commit may become visible later than its time says.
-const LOOK_BACK_MS: f64 = 5000.0;
+const LOOK_BACK: Since = Since::Ago(Duration::from_secs(5));
+/// How many it reads at a time. More than one statement writes with the same moment, so each page
+/// goes on from a later one.
+const PAGE: i32 = 10_000;
 
 /// Look at invocations.
 #[derive(Debug, Args)]
@@ -32,7 +37,8 @@ pub struct Invocations {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the newest.
-    #[command(after_help = "Example:\n  actionsctl invocations list --action action_… --status timeout -n 50")]
+    #[command(after_help = "Examples:\n  actionsctl invocations list --action action_… --status timeout -n 50\n  \
+            actionsctl invocations list --project proj_acme_prod --since 2h")]
     List {
         /// Only of this action.
         #[arg(long, value_name = "ACTION")]
@@ -41,8 +47,11 @@ enum Command {
         #[arg(long, value_name = "PROJECT")]
         project: Option<String>,
         /// Only with this status.
-        #[arg(long, value_name = "STATUS", value_parser = statuses())]
+        #[arg(long, value_name = "STATUS", value_parser = given::status())]
         status: Option<String>,
+        /// Only what was enqueued from then on: 30m, 2h or 7d ago, or a moment of RFC 3339.
+        #[arg(long, value_name = "WHEN", value_parser = given::since)]
+        since: Option<Since>,
         /// How many, 1 to 10000.
         #[arg(short, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=10_000))]
         n: i32,
@@ -51,17 +60,16 @@ enum Command {
     #[command(after_help = "Example:\n  actionsctl invocations show inv_…")]
     Show { id: String },
     /// Follow what ends, until Ctrl-C.
-    #[command(after_help = "Example:\n  actionsctl invocations tail --action action_… --json | jq .error")]
+    #[command(after_help = "Examples:\n  actionsctl invocations tail --action action_… --json | jq .error\n  \
+            actionsctl invocations tail --since 30m")]
     Tail {
         /// Only of this action.
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
+        /// Begin with what ended from then on: 30m, 2h or 7d ago, or a moment of RFC 3339.
+        #[arg(long, value_name = "WHEN", value_parser = given::since)]
+        since: Option<Since>,
     },
-}
-
-/// Every status that an invocation can have.
-fn statuses() -> Vec<&'static str> {
-    ["queued", "running"].into_iter().chain(Status::ALL.iter().map(|status| status.as_str())).collect()
 }
 
 impl Invocations {
@@ -69,13 +77,14 @@ impl Invocations {
         let database = super::database(config)?;
         schema::check(&database).await?;
         let result = match &self.command {
-            Command::List { action, project, status, n } => {
-                let wanted = Wanted { action: action.as_deref(), project: project.as_deref(), status: status.as_deref(), most: *n };
+            Command::List { action, project, status, since, n } => {
+                let since = since.unwrap_or_default();
+                let wanted = Wanted { action: action.as_deref(), project: project.as_deref(), status: status.as_deref(), since, most: *n };
                 self.list(&control::invocations(&database, &wanted).await?)
             }
             Command::Show { id } => self.show(&database, id).await,
-            Command::Tail { action } => tokio::select! {
-                result = self.tail(&database, action.as_deref()) => result,
+            Command::Tail { action, since } => tokio::select! {
+                result = self.tail(&database, action.as_deref(), *since) => result,
                 () = program::stop_signal() => Ok(()),
             },
         };
@@ -93,9 +102,10 @@ impl Invocations {
         } else {
             say(screen::bold(HEAD));
         }
-        for row in rows {
-            line(&parsed(row)?);
-        }
+        let rows = rows.iter().map(|row| parsed(row)).collect::<Result<Vec<_>, _>>()?;
+        let is_mixed = rows.windows(2).any(|pair| pair[0]["project_id"] != pair[1]["project_id"]);
+        let mut lines = Lines { with_projects: is_mixed, above: String::new() };
+        rows.iter().for_each(|row| lines.print(row));
         Ok(())
     }
 
@@ -110,15 +120,18 @@ impl Invocations {
         Ok(())
     }
 
-    async fn tail(&self, database: &Database, action: Option<&str>) -> Result<(), ProgramError> {
-        // What ended before is not followed.
-        let mut seen: HashSet<String> = HashSet::new();
-        let mut is_first = true;
+    async fn tail(&self, database: &Database, action: Option<&str>, since: Option<Since>) -> Result<(), ProgramError> {
+        // Of the look before, and of this one, which may take several pages.
+        let (mut told, mut seen): (HashSet<String>, HashSet<String>) = (HashSet::new(), HashSet::new());
+        // What ended before is not followed, unless somebody asks for it.
+        let mut is_followed = since.is_some();
+        let mut from = since.unwrap_or(LOOK_BACK);
+        let mut lines = Lines { with_projects: action.is_none(), above: String::new() };
         if !self.json {
             say(screen::bold(HEAD));
         }
         loop {
-            let rows = match control::finished(database, LOOK_BACK_MS, action).await {
+            let rows = match control::finished(database, from, action, PAGE).await {
                 Ok(rows) => rows,
                 Err(error) if error.is_unreachable() => {
                     eprintln!("actionsctl: {error}; still trying");
@@ -127,37 +140,58 @@ impl Invocations {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let mut present = HashSet::with_capacity(rows.len());
+            let mut last = None;
             for row in &rows {
                 let value = parsed(row)?;
                 let id = screen::text(&value, "invocation_id");
-                if !is_first && !seen.contains(&id) {
-                    if self.json { screen::json(row) } else { line(&value) }
+                if is_followed && !told.contains(&id) && !seen.contains(&id) {
+                    if self.json { screen::json(row) } else { lines.print(&value) }
                 }
-                present.insert(id);
+                seen.insert(id);
+                last = OffsetDateTime::parse(value["finished_at"].as_str().unwrap_or_default(), &Rfc3339).ok();
             }
-            seen = present;
-            is_first = false;
-            tokio::time::sleep(LOOK_EVERY).await;
+            match last {
+                // There is more: on from the last moment, of which this page may have a part.
+                Some(moment) if rows.len() >= PAGE as usize && from != Since::At(moment) => from = Since::At(moment),
+                _ => {
+                    (from, is_followed) = (LOOK_BACK, true);
+                    told = std::mem::take(&mut seen);
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            }
         }
     }
 }
 
-const HEAD: &str = "time      status             http        ms  invocation";
+const HEAD: &str = "time (UTC)          status            http    ms invocation";
 
-fn line(row: &Value) {
-    let text = |field: &str| screen::text(row, field);
-    let status = text("status");
-    let is_well = ["ok", "rejected", "queued", "running"].contains(&status.as_str());
-    let at = screen::moment(row, if row["finished_at"].is_null() { "enqueued_at" } else { "finished_at" });
-    say(format_args!(
-        "{:<8}  {}  {:>4}  {:>8}  {}",
-        at.get(11..).unwrap_or_default(),
-        screen::verdict(is_well, &format!("{status:<17}")),
-        text("http_status"),
-        screen::ms(row, "duration_ms"),
-        text("invocation_id")
-    ));
+/// One line an invocation, in 80 columns; where several projects are mixed, its project above it,
+/// where it is another than before.
+struct Lines {
+    with_projects: bool,
+    above: String,
+}
+
+impl Lines {
+    fn print(&mut self, row: &Value) {
+        let text = |field: &str| screen::text(row, field);
+        let project = text("project_id");
+        if self.with_projects && project != self.above {
+            say(screen::bold(&screen::short(&project, 80)));
+            self.above = project;
+        }
+        let status = text("status");
+        let is_well = ["ok", "rejected", "queued", "running"].contains(&status.as_str());
+        let ms = row["duration_ms"].as_f64().map(|ms| if ms < 999.95 { format!("{ms:.1}") } else { format!("{ms:.0}") });
+        say(format_args!(
+            "{} {} {:>4} {:>5} {}",
+            screen::moment(row, if row["finished_at"].is_null() { "enqueued_at" } else { "finished_at" }),
+            screen::toned(Tone::of(is_well), &format!("{status:<17}")),
+            text("http_status"),
+            ms.unwrap_or_default(),
+            text("invocation_id")
+        ));
+    }
 }
 
 /// One invocation with everything that is known of it.

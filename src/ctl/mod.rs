@@ -5,12 +5,18 @@
 //! SQL interface.
 
 mod action;
+mod audit;
 mod bench;
 mod check_url;
 mod completions;
+mod config;
+mod confirm;
 mod doctor;
+mod fleet;
+mod given;
 mod invocations;
 mod migrate;
+mod project;
 mod screen;
 mod signature;
 mod try_url;
@@ -45,10 +51,18 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Check database, roles, version, keys, DNS, SMTP, clock and fleet.
     Doctor(doctor::Doctor),
+    /// Make, look at and change projects, their roles and their people.
+    Project(project::ProjectCommand),
     /// Make, look at and change actions.
     Action(action::Action),
     /// Look at what was sent, and what became of it.
     Invocations(invocations::Invocations),
+    /// Look at what was changed, killed or shown, by whom and why.
+    Audit(audit::Audit),
+    /// Look at workers, janitors and the queue.
+    Fleet(fleet::Fleet),
+    /// Look at the configuration, and where each value comes from.
+    Config(config::ConfigCommand),
     /// Measure the fleet with test events for one action.
     Bench(bench::Bench),
     /// Send a signed event to any URL, localhost too, and print what would be applied.
@@ -75,7 +89,11 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Migrate(command) => command.run(&config).await,
         Command::Doctor(command) => command.run(&config).await,
         Command::Action(command) => command.run(&config).await,
+        Command::Project(command) => command.run(&config).await,
         Command::Invocations(command) => command.run(&config).await,
+        Command::Audit(command) => command.run(&config).await,
+        Command::Fleet(command) => command.run(&config).await,
+        Command::Config(command) => command.run(arguments.config.as_deref()),
         Command::Bench(command) => command.run(&config).await,
         Command::Try(command) => command.run(&config).await,
         Command::CheckUrl(command) => command.run(&config).await,

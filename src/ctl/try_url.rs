@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::screen;
 use super::signature::{SECRET_VARIABLE, read};
+use super::{given, screen};
 use crate::config::Config;
 use crate::domain::{
     Action, Answer, Body, ErrorCode, FailMode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger, new_event_id, request_body,
@@ -41,9 +41,8 @@ pub struct Try {
     /// process list does not show it.
     #[arg(long, env = SECRET_VARIABLE, hide_env_values = true, value_name = "SECRET")]
     secret: String,
-    /// The moment: pre_authenticate, post_authenticate, pre_token_mint, post_token_mint,
-    /// pre_register or post_register.
-    #[arg(long, value_name = "TRIGGER")]
+    /// The moment of the auth event.
+    #[arg(long, value_name = "TRIGGER", value_parser = given::trigger())]
     trigger: Trigger,
     /// File with the event, a JSON object; - is standard input. Default is a made-up one.
     #[arg(long, value_name = "FILE")]
@@ -51,8 +50,8 @@ pub struct Try {
     /// Milliseconds that the endpoint may take, 100 to 5000.
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=5000))]
     timeout_ms: u64,
-    /// What decides when the endpoint fails: open or closed.
-    #[arg(long, value_name = "MODE", default_value = "open")]
+    /// What decides when the endpoint fails.
+    #[arg(long, value_name = "MODE", default_value = "open", value_parser = given::fail_mode())]
     fail_mode: FailMode,
     /// Refuse an answer that is not signed.
     #[arg(long)]

@@ -1,6 +1,10 @@
 //! What control planes and operators ask of the SQL interface. Rows come as the JSON text
 //! that PostgreSQL wrote, so that no number changes on its way to a screen.
 
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
 use super::params::{Param, params};
 use super::pool::LONG_ANSWER;
 use super::{Database, StoreError, scalars};
@@ -43,12 +47,21 @@ select invocation_id, wait_ms from actions.send_test_event($1)";
 /// What became of an invocation.
 pub const OUTCOME: &str = "-- outcome: what became of an invocation
 select outcome::text from actions.result($1)";
-/// Invocations, newest first.
+/// Every time that an action's secret was shown again.
+pub const NOTE_REVEALED: &str = "-- note secret revealed: an audit event
+select actions.note_secret_revealed($1, $2)::text";
+/// Invocations, newest first. Ids begin with the millisecond in base 32, and history is partitioned
+/// by them: a lower bound of the id leaves out what is older without looking at it.
 pub const INVOCATIONS: &str = "-- invocations: the newest
 select row_to_json(i)::text from actions.recent_invocations as i
 where ($1::text is null or i.action_id = $1) and ($2::text is null or i.project_id = $2) and ($3::text is null or i.status = $3)
+  and i.invocation_id >= coalesce((
+    select 'inv_' || string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((m.ms >> (5 * place)) & 31)::integer + 1, 1), '' order by place desc)
+    from generate_series(0, 9) as place,
+      (select greatest(0, floor(extract(epoch from coalesce($4, now() - $5 * interval '1 second')) * 1000))::bigint as ms) as m
+    where m.ms > 0), 'inv_')
 order by i.invocation_id desc
-limit $4";
+limit $6";
 /// One invocation.
 pub const INVOCATION: &str = "-- invocation: one
 select row_to_json(i)::text from actions.recent_invocations as i where i.invocation_id = $1";
@@ -58,20 +71,39 @@ select json_build_object('status', i.status, 'duration_ms', i.duration_ms,
   'whole_ms', extract(epoch from i.finished_at - i.enqueued_at) * 1000)::text
 from actions.recent_invocations as i
 where i.invocation_id = $1 and i.finished_at is not null";
-/// What finished lately, oldest first.
-pub const FINISHED: &str = "-- finished: what ended lately
+/// What finished from a moment on, oldest first.
+pub const FINISHED: &str = "-- finished: what ended from a moment on
 select row_to_json(i)::text from actions.recent_invocations as i
-where i.finished_at >= now() - $1 * interval '1 millisecond' and ($2::text is null or i.action_id = $2)
-order by i.finished_at
-limit 50000";
+where i.finished_at >= coalesce($1, now() - $2 * interval '1 second') and ($3::text is null or i.action_id = $3)
+order by i.finished_at, i.invocation_id
+limit $4";
+
+/// A moment from which on something is wanted. How long ago is counted by PostgreSQL's clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Since {
+    #[default]
+    Always,
+    Ago(Duration),
+    At(OffsetDateTime),
+}
+
+impl Since {
+    pub(super) fn at(self) -> Option<OffsetDateTime> {
+        if let Self::At(moment) = self { Some(moment) } else { None }
+    }
+
+    pub(super) fn seconds_ago(self) -> Option<f64> {
+        if let Self::Ago(duration) = self { Some(duration.as_secs_f64()) } else { None }
+    }
+}
 
 /// The JSON text of the only row.
-async fn one(database: &Database, sql: &'static str, params: &[Param<'_>]) -> Result<String, StoreError> {
+pub(super) async fn one(database: &Database, sql: &'static str, params: &[Param<'_>]) -> Result<String, StoreError> {
     Ok(database.row_within(LONG_ANSWER, sql, params).await?.try_get(0)?)
 }
 
 /// The JSON text of each row.
-async fn many(database: &Database, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<String>, StoreError> {
+pub(super) async fn many(database: &Database, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<String>, StoreError> {
     scalars(&database.rows_within(LONG_ANSWER, sql, params).await?)
 }
 
@@ -153,6 +185,11 @@ pub async fn record_secret(database: &Database, action: &str, version: i32, key_
     one(database, RECORD_SECRET, params![action, version, key_id, sha256]).await
 }
 
+/// Writes down that somebody is about to see an action's secret.
+pub async fn note_secret_revealed(database: &Database, action: &str, actor: &str) -> Result<(), StoreError> {
+    database.execute(NOTE_REVEALED, params![action, actor]).await
+}
+
 /// Sends a made-up event: the invocation's id, and for how many milliseconds to wait.
 pub async fn send_test(database: &Database, action: &str) -> Result<(String, i32), StoreError> {
     let row = database.row(SEND_TEST, params![action]).await?;
@@ -170,12 +207,14 @@ pub struct Wanted<'a> {
     pub action: Option<&'a str>,
     pub project: Option<&'a str>,
     pub status: Option<&'a str>,
+    pub since: Since,
     pub most: i32,
 }
 
 /// The newest invocations.
 pub async fn invocations(database: &Database, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
-    many(database, INVOCATIONS, params![wanted.action, wanted.project, wanted.status, wanted.most]).await
+    let Wanted { action, project, status, since, most } = wanted;
+    many(database, INVOCATIONS, params![*action, *project, *status, since.at(), since.seconds_ago(), *most]).await
 }
 
 /// One invocation, if it is within the retention.
@@ -188,7 +227,7 @@ pub async fn measured(database: &Database, id: &str) -> Result<Option<String>, S
     Ok(many(database, MEASURED, params![id]).await?.pop())
 }
 
-/// What finished in the last milliseconds, oldest first.
-pub async fn finished(database: &Database, within_ms: f64, action: Option<&str>) -> Result<Vec<String>, StoreError> {
-    many(database, FINISHED, params![within_ms, action]).await
+/// At most `most` of what finished from a moment on, oldest first.
+pub async fn finished(database: &Database, since: Since, action: Option<&str>, most: i32) -> Result<Vec<String>, StoreError> {
+    many(database, FINISHED, params![since.at(), since.seconds_ago(), action, most]).await
 }

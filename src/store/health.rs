@@ -4,19 +4,14 @@ use time::OffsetDateTime;
 
 use super::listen::{Heard, Listener};
 use super::params::params;
-use super::{Database, StoreError};
+use super::{Database, StoreError, scalars};
 
 /// The server, and how safe its commits are.
 pub const SERVER: &str = "-- doctor: the server
 select current_setting('server_version'), current_setting('fsync') = 'on' and current_setting('synchronous_commit') <> 'off',
   clock_timestamp(), current_user::text, current_setting('autovacuum') = 'on',
   (select setting::bigint from pg_settings where name = 'min_wal_size'),
-  array(
-    select r.rolname::text from pg_roles as r
-    where r.rolname in ('actions_core', 'actions_worker', 'actions_janitor', 'actions_admin', 'actions_ops')
-      and pg_has_role(r.oid, 'member')
-    order by r.rolname
-  )";
+  (select pg_encoding_to_char(d.encoding)::text from pg_database as d where d.datname = current_database())";
 
 /// Root keys in use, and endpoints that are called.
 pub const ACTIONS: &str = "-- doctor: root keys in use, and endpoints
@@ -30,6 +25,32 @@ select count(*) filter (where kind = 'worker' and alive), coalesce(bool_or(leads
   array(select distinct version from actions.fleet where alive),
   (select mails_waiting from actions.queue_health), (select past_deadline from actions.queue_health)
 from actions.fleet";
+
+/// How full the queue of notifications is, and who may hold it: a session that listens and leaves
+/// its transaction open keeps all that was notified since. PostgreSQL does not tell who listens, and
+/// of another login's transactions only monitors hear.
+pub const NOTIFICATIONS: &str = "-- doctor: notifications that somebody has not read
+select pg_notification_queue_usage(), o.pid, o.application_name, o.seconds
+from (select) as always
+left join lateral (
+  select a.pid, a.application_name, extract(epoch from clock_timestamp() - a.xact_start)::double precision as seconds
+  from pg_stat_activity as a
+  where a.backend_type = 'client backend' and a.xact_start is not null and a.pid <> pg_backend_pid()
+  order by a.xact_start
+  limit 1
+) as o on true";
+
+/// Workers and janitors, each with the age of its heartbeat by PostgreSQL's clock.
+pub const PROCESSES: &str = "-- fleet: workers and janitors
+select row_to_json(p)::text
+from (
+  select f.*, extract(epoch from clock_timestamp() - f.heartbeat_at)::double precision as heartbeat_age_s from actions.fleet as f
+) as p
+order by p.kind desc, p.host, p.process_id";
+
+/// What waits.
+pub const QUEUE: &str = "-- fleet: the queue's health
+select row_to_json(q)::text from actions.queue_health as q";
 
 /// Tells oneself something.
 pub const ECHO: &str = "-- doctor: a notification to oneself
@@ -48,8 +69,8 @@ pub struct Server {
     pub autovacuum: bool,
     /// Megabytes of the write-ahead log that are used again instead of made anew.
     pub kept_log_mb: i64,
-    /// Of our roles, those that the login has.
-    pub roles: Vec<String>,
+    /// How the database writes texts.
+    pub encoding: String,
 }
 
 /// Asks the server about itself.
@@ -62,7 +83,7 @@ pub async fn server(database: &Database) -> Result<Server, StoreError> {
         login: row.try_get(3)?,
         autovacuum: row.try_get(4)?,
         kept_log_mb: row.try_get(5)?,
-        roles: row.try_get(6)?,
+        encoding: row.try_get(6)?,
     })
 }
 
@@ -103,6 +124,47 @@ pub async fn fleet(database: &Database) -> Result<Fleet, StoreError> {
         mails_waiting: row.try_get(3)?,
         past_deadline: row.try_get(4)?,
     })
+}
+
+/// The queue of notifications, which all databases of a server share.
+#[derive(Debug, Clone)]
+pub struct Notifications {
+    /// From 0 to 1, where no transaction that notifies can commit.
+    pub usage: f64,
+    /// The oldest open transaction that this login may see.
+    pub oldest: Option<Transaction>,
+}
+
+/// A session in a transaction.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    pub pid: i32,
+    pub application: String,
+    pub seconds: f64,
+}
+
+/// Asks how full the queue of notifications is.
+pub async fn notifications(database: &Database) -> Result<Notifications, StoreError> {
+    let row = database.row(NOTIFICATIONS, params![]).await?;
+    let oldest = match row.try_get::<_, Option<i32>>(1)? {
+        Some(pid) => Some(Transaction {
+            pid,
+            application: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
+            seconds: row.try_get::<_, Option<f64>>(3)?.unwrap_or_default(),
+        }),
+        None => None,
+    };
+    Ok(Notifications { usage: row.try_get(0)?, oldest })
+}
+
+/// The row of each worker and janitor as JSON text.
+pub async fn processes(database: &Database) -> Result<Vec<String>, StoreError> {
+    scalars(&database.rows(PROCESSES, params![]).await?)
+}
+
+/// The queue's health as JSON text.
+pub async fn queue(database: &Database) -> Result<String, StoreError> {
+    Ok(database.row(QUEUE, params![]).await?.try_get(0)?)
 }
 
 /// Whether a notification sent over `database.url` arrives at `database.listen_url`.

@@ -9,6 +9,7 @@
 //! connection is changed by it.
 
 pub mod ask;
+pub mod audit;
 pub mod catalog;
 pub mod chores;
 pub mod claim;
@@ -20,11 +21,14 @@ pub mod gather;
 pub mod gauges;
 pub mod health;
 pub mod listen;
+pub mod login_settings;
 pub mod notify;
 pub mod outbox;
 mod params;
 pub mod pool;
 pub mod processes;
+pub mod projects;
+pub mod rights;
 pub mod schema;
 pub mod secrets;
 mod settings;
@@ -168,12 +172,30 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_admin", control::SHOW),
     ("actions_admin", control::LIST),
     ("actions_admin", control::RECORD_SECRET),
+    ("actions_admin", control::NOTE_REVEALED),
+    ("actions_admin", projects::LIST),
+    ("actions_ops", projects::LIST),
+    ("actions_admin", projects::SHOW),
+    ("actions_ops", projects::SHOW),
+    ("actions_admin", projects::MEMBERS),
+    ("actions_admin", projects::UPSERT),
+    ("actions_admin", projects::SET_ROLES),
+    ("actions_admin", projects::SET_MEMBERS),
+    ("actions_admin", audit::LIST),
+    ("actions_ops", audit::LIST),
     ("actions_admin", control::SEND_TEST),
     ("actions_admin", control::OUTCOME),
     ("actions_core", schema::LOCK),
     ("actions_core", schema::ENCODING),
     ("actions_core", health::SERVER),
     ("actions_core", health::ECHO),
+    ("actions_core", health::NOTIFICATIONS),
+    ("actions_core", rights::ROLES),
+    ("actions_core", rights::STOPS),
+    ("actions_core", rights::LACKING),
+    ("actions_core", login_settings::SETTINGS),
+    ("actions_ops", health::PROCESSES),
+    ("actions_ops", health::QUEUE),
     ("actions_admin", health::ACTIONS),
     ("actions_ops", health::FLEET),
     ("actions_ops", control::INVOCATIONS),

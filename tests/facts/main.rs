@@ -4,12 +4,18 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod operator;
 mod support;
 
 mod checks;
 mod client;
 mod crashes;
-mod ctl;
+mod ctl_actions;
+mod ctl_doctor;
+mod ctl_invocations;
+mod ctl_projects;
+mod ctl_try;
+mod ctl_usage;
 mod endings;
 mod enqueue;
 mod heard;
@@ -20,6 +26,7 @@ mod kill_switch;
 mod lost_answers;
 mod mail;
 mod mailboxes;
+mod migrating;
 mod names;
 mod outages;
 mod overload;

@@ -1,6 +1,7 @@
 //! The database's own promises: statements that fit it, comments, grants, partitions, HOT.
 
 use authio_actions::domain::{FailMode, OnKilled, Outcome, Status, Trigger};
+use authio_actions::store::rights::RIGHTS;
 use authio_actions::store::{QUERIES, schema};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
@@ -287,54 +288,12 @@ async fn what_an_action_repeats_of_its_version_and_its_project_is_never_differen
     }
 }
 
-/// What each role may do, and nothing else: relations with privileges, then functions.
-const RIGHTS: [(&str, &str, &str); 5] = [
-    (
-        "core",
-        "",
-        "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_many actions.result actions.results actions.schema_version",
-    ),
-    (
-        "worker",
-        "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:a actions_private.invocations:ra \
-         actions_private.life:r actions_private.processes:rawd actions_private.projects:r actions_private.queue:rwd \
-         actions_private.settings:r",
-        "actions.schema_version actions_private.claim actions_private.complete actions_private.current_life actions_private.id_time \
-         actions_private.letters actions_private.may_notify actions_private.notify_queue_usage",
-    ),
-    (
-        "janitor",
-        "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r actions.fleet:r \
-         actions.latency:r actions.mails:r actions.queue_health:r actions.recent_invocations:r actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:ra actions_private.checks:r \
-         actions_private.counted_until:r actions_private.daily_counts:r actions_private.event_keys:r actions_private.invocations:ra actions_private.kill_figures:r actions_private.leadership:rw \
-         actions_private.life:r actions_private.mail_outbox:raw actions_private.migrations:r actions_private.processes:rawd actions_private.project_members:r \
-         actions_private.projects:r actions_private.queue:rwd actions_private.settings:rw",
-        "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.current_life actions_private.drop_partitions \
-         actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_queued_of_killed \
-         actions_private.end_without_verdict actions_private.forget_event_keys actions_private.id_time actions_private.kill_action actions_private.leads actions_private.letters \
-         actions_private.make_partitions actions_private.may_notify actions_private.notify_queue_usage actions_private.outcome_without_verdict actions_private.recent_seconds actions_private.send_checks \
-         actions_private.take_lead actions_private.write_audit",
-    ),
-    (
-        "admin",
-        "actions.actions:r actions.audit_log:r",
-        "actions.create_action actions.delete_action actions.finish_rotation actions.recent actions.record_secret actions.reenable_action \
-         actions.result actions.results actions.rotate_secret actions.schema_version actions.send_test_event actions.set_enabled \
-         actions.set_project_members actions.set_project_roles actions.update_action actions.upsert_project",
-    ),
-    (
-        "ops",
-        "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r actions.fleet:r \
-         actions.latency:r actions.mails:r actions.queue_health:r actions.recent_invocations:r",
-        "actions.recent actions.schema_version",
-    ),
-];
-
 #[tokio::test]
 async fn each_login_may_do_just_what_its_program_needs() {
     let database = database().await;
-    for (role, relations, functions) in RIGHTS {
-        let login = database.login(role).await;
+    for rights in RIGHTS {
+        let role = rights.role;
+        let login = database.login(role.strip_prefix("actions_").unwrap()).await;
         // Asked as the login itself, of every relation and function of both schemas.
         let may: Vec<String> = sqlx::query_scalar(
             "select oid::regclass::text || ':' || rights
@@ -348,7 +307,8 @@ async fn each_login_may_do_just_what_its_program_needs() {
         .fetch_all(&login)
         .await
         .unwrap();
-        assert_eq!(may, relations.split_whitespace().collect::<Vec<_>>(), "{role}: relations");
+        let listed: Vec<String> = rights.relations().iter().map(|(name, rights)| format!("{name}:{rights}")).collect();
+        assert_eq!(may, listed, "{role}: relations");
         let may: Vec<String> = sqlx::query_scalar(
             "select distinct p.pronamespace::regnamespace || '.' || p.proname from pg_proc as p
              where pronamespace::regnamespace::text in ('actions', 'actions_private') and has_function_privilege(oid, 'execute') order by 1",
@@ -356,6 +316,6 @@ async fn each_login_may_do_just_what_its_program_needs() {
         .fetch_all(&login)
         .await
         .unwrap();
-        assert_eq!(may, functions.split_whitespace().collect::<Vec<_>>(), "{role}: functions");
+        assert_eq!(may, rights.functions(), "{role}: functions");
     }
 }

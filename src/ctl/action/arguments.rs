@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use crate::ctl::confirm::Consent;
+use crate::ctl::given;
 use crate::domain::{FailMode, OnKilled, Trigger};
 use crate::program::ProgramError;
 use crate::store::control::NewAction;
@@ -40,21 +42,28 @@ pub enum Command {
     Reenable { id: String },
     /// Make a new signing secret and print it once; requests carry both signatures for a while.
     #[command(
-        after_help = "Example, with two days to hand the new one over:\n  actionsctl action rotate-secret action_… --overlap-s 172800"
+        after_help = "Example, with two days to hand the new one over:\n  actionsctl action rotate-secret action_… --overlap-s 172800\n\n\
+            Example, where a secret has leaked, so that it ends at once:\n  actionsctl action rotate-secret action_… --overlap-s 0 --yes"
     )]
     RotateSecret {
         id: String,
         /// Seconds for which the previous secret still counts; 0 ends it at once.
         #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(i32).range(0..=2_592_000))]
         overlap_s: i32,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// End the overlap: only the new secret counts from here on.
     #[command(
-        after_help = "Example, when the endpoint has the new secret (action show tells):\n  actionsctl action finish-rotation action_…"
+        after_help = "Example, when the endpoint has the new secret (action show tells):\n  actionsctl action finish-rotation action_… --yes"
     )]
-    FinishRotation { id: String },
+    FinishRotation {
+        id: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
     /// Show the signing secret again; needs the root keys.
-    #[command(after_help = "Example:\n  actionsctl action secret action_… | wl-copy")]
+    #[command(after_help = "It is an audit event, action.secret_revealed.\n\nExample:\n  actionsctl action secret action_… | wl-copy")]
     Secret { id: String },
     /// Send a made-up event on the real path, and wait for what becomes of it.
     #[command(
@@ -62,17 +71,21 @@ pub enum Command {
     )]
     Test { id: String },
     /// Delete an action for good.
-    #[command(after_help = "Its invocations stay until the retention ends.\n\nExample:\n  actionsctl action delete action_…")]
-    Delete { id: String },
+    #[command(after_help = "Its invocations stay until the retention ends.\n\nExample:\n  actionsctl action delete action_… --yes")]
+    Delete {
+        id: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
 }
 
 #[derive(Debug, Args)]
 pub struct Create {
+    /// The project's id; see: actionsctl project list.
     #[arg(long, value_name = "PROJECT")]
     project: String,
-    /// The moment: pre_authenticate, post_authenticate, pre_token_mint, post_token_mint,
-    /// pre_register or post_register.
-    #[arg(long, value_name = "TRIGGER")]
+    /// The moment of the auth event.
+    #[arg(long, value_name = "TRIGGER", value_parser = given::trigger())]
     trigger: Trigger,
     /// The endpoint, https://.
     #[arg(long, value_name = "URL")]
@@ -83,11 +96,11 @@ pub struct Create {
     /// Milliseconds that the endpoint may take, 100 to 5000.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     timeout_ms: i32,
-    /// What decides when the endpoint fails: open or closed.
-    #[arg(long, value_name = "MODE", default_value = "open")]
+    /// What decides when the endpoint fails.
+    #[arg(long, value_name = "MODE", default_value = "open", value_parser = given::fail_mode())]
     fail_mode: FailMode,
-    /// What decides while it is killed: skip or deny.
-    #[arg(long, value_name = "WHAT", default_value = "skip")]
+    /// What decides while it is killed.
+    #[arg(long, value_name = "WHAT", default_value = "skip", value_parser = given::on_killed())]
     on_killed: OnKilled,
     /// Refuse answers that are not signed.
     #[arg(long)]
@@ -97,6 +110,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Update {
     pub id: String,
+    /// How people call it.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The endpoint, https://.
@@ -105,13 +119,13 @@ pub struct Update {
     /// Milliseconds, 100 to 5000.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<i32>,
-    /// open or closed.
-    #[arg(long, value_name = "MODE")]
+    /// What decides when the endpoint fails.
+    #[arg(long, value_name = "MODE", value_parser = given::fail_mode())]
     fail_mode: Option<FailMode>,
-    /// skip or deny.
-    #[arg(long, value_name = "WHAT")]
+    /// What decides while it is killed.
+    #[arg(long, value_name = "WHAT", value_parser = given::on_killed())]
     on_killed: Option<OnKilled>,
-    /// true or false.
+    /// Whether answers that are not signed are refused.
     #[arg(long, value_name = "BOOL")]
     require_response_signature: Option<bool>,
     /// Seconds between two test events that the fleet sends by itself, 10 to 86400; 0 for none.

@@ -1,8 +1,8 @@
 //! `actionsctl action …`: the life of an action.
 
 mod arguments;
+mod rows;
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -50,30 +50,36 @@ impl Action {
             }
             Command::List { project } => {
                 let rows = control::list(database, project.as_deref()).await?;
-                self.print_list(&rows)
+                if self.json {
+                    screen::json_array(&rows);
+                    return Ok(());
+                }
+                rows::print(&rows)
             }
             Command::Show { id } => self.print(&known(database, id).await?),
             Command::Update(update) => self.print(&control::update(database, &update.id, &update.changes()?, actor).await?),
             Command::Enable { id } => self.print(&control::set_enabled(database, id, true, actor).await?),
             Command::Disable { id } => self.print(&control::set_enabled(database, id, false, actor).await?),
             Command::Reenable { id } => self.print(&control::reenable(database, id, actor).await?),
-            Command::RotateSecret { id, overlap_s } => {
+            Command::RotateSecret { id, overlap_s, consent } => {
                 let rotating = !parsed(&known(database, id).await?)?["previous_secret_until"].is_null();
                 if rotating {
-                    confirm("A rotation is going on: the secret from before it stops counting at once.")?;
+                    consent.to("A rotation is going on: the secret from before it stops counting at once.")?;
                 } else if *overlap_s == 0 {
-                    confirm("The previous secret stops counting at once.")?;
+                    consent.to("The previous secret stops counting at once.")?;
                 }
                 let row = control::rotate_secret(database, id, actor, *overlap_s).await?;
                 self.print_with_secret(config, database, &row).await
             }
-            Command::FinishRotation { id } => {
-                confirm("The previous secret stops counting at once.")?;
+            Command::FinishRotation { id, consent } => {
+                consent.to("The previous secret stops counting at once.")?;
                 self.print(&control::finish_rotation(database, id, actor).await?)
             }
             Command::Secret { id } => {
                 let row = parsed(&known(database, id).await?)?;
                 let (secret, key_id) = secret(config, database, &row).await?;
+                // Before it is shown: a look that cannot be written down does not happen.
+                control::note_secret_revealed(database, id, actor).await?;
                 if self.json {
                     let version = &row["secret_version"];
                     screen::json(&json!({"action_id": id, "version": version, "key_id": key_id, "secret": secret}).to_string());
@@ -83,8 +89,8 @@ impl Action {
                 Ok(())
             }
             Command::Test { id } => self.test(database, id).await,
-            Command::Delete { id } => {
-                confirm(&format!("{id} is deleted for good."))?;
+            Command::Delete { id, consent } => {
+                consent.to(&format!("{id} is deleted for good."))?;
                 self.print(&control::delete(database, id, actor).await?)
             }
         }
@@ -121,7 +127,7 @@ impl Action {
             screen::json(row);
             return Ok(());
         }
-        show(&parsed(row)?, None);
+        rows::show(&parsed(row)?, None);
         Ok(())
     }
 
@@ -139,29 +145,7 @@ impl Action {
             let secret = json!(secret).to_string();
             screen::json(&format!("{},\"secret\":{secret}}}", row.trim_end().strip_suffix('}').unwrap_or(row)));
         } else {
-            show(&value, secret.as_deref());
-        }
-        Ok(())
-    }
-
-    fn print_list(&self, rows: &[String]) -> Result<(), ProgramError> {
-        if self.json {
-            screen::json_array(rows);
-            return Ok(());
-        }
-        if rows.is_empty() {
-            say("There is no action; make one with: actionsctl action create");
-        }
-        for row in rows {
-            let row = parsed(row)?;
-            let (is_well, state) = state(&row);
-            say(format_args!(
-                "{:<33}  {:<17}  {:<8}  {}",
-                screen::text(&row, "action_id"),
-                screen::text(&row, "trigger"),
-                screen::verdict(is_well, &format!("{state:<8}")),
-                screen::short(&screen::text(&row, "name"), 16)
-            ));
+            rows::show(&value, secret.as_deref());
         }
         Ok(())
     }
@@ -194,21 +178,6 @@ async fn secret(config: &Config, database: &Database, row: &Value) -> Result<(St
     Ok((secret.reveal().to_owned(), key_id))
 }
 
-/// Asks a person at a terminal; a script has decided already.
-fn confirm(what: &str) -> Result<(), ProgramError> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(());
-    }
-    eprint!("{what} This cannot be undone. Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    if read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
-        return Ok(());
-    }
-    Err(ProgramError::Failed("nothing was changed".to_owned()))
-}
-
 /// A test event that nobody answered.
 pub(super) fn late(invocation: &str) -> ProgramError {
     ProgramError::Failed(format!("{invocation} has no result in time; does a worker run? See: actionsctl doctor"))
@@ -216,46 +185,4 @@ pub(super) fn late(invocation: &str) -> ProgramError {
 
 pub(super) fn parsed(row: &str) -> Result<Value, ProgramError> {
     serde_json::from_str(row).map_err(|error| StoreError::Schema(format!("a row that is no JSON: {error}")).into())
-}
-
-fn state(row: &Value) -> (bool, &'static str) {
-    match (row["killed_at"].is_null(), row["enabled"].as_bool()) {
-        (false, _) => (false, "killed"),
-        (true, Some(true)) => (true, "enabled"),
-        (true, _) => (false, "disabled"),
-    }
-}
-
-fn show(row: &Value, secret: Option<&str>) {
-    let text = |field: &str| screen::text(row, field);
-    let (is_well, state) = state(row);
-    let killed =
-        if state == "killed" { format!(" at {} UTC: {}", screen::moment(row, "killed_at"), text("killed_reason")) } else { String::new() };
-    let known = text("secret_key_id");
-    let under = if known.is_empty() { ", not signed with yet".to_owned() } else { format!(" under root key {known}") };
-    let until = screen::moment(row, "previous_secret_until");
-    let seen = screen::moment(row, "secret_seen_at");
-    screen::fields(
-        &text("action_id"),
-        &[
-            ("name", text("name")),
-            ("project", text("project_id")),
-            ("trigger", text("trigger")),
-            ("endpoint", text("endpoint_url")),
-            ("timeout", format!("{} ms, then it fails {}", text("timeout_ms"), text("fail_mode"))),
-            ("when killed", text("on_killed")),
-            ("answers", if row["require_response_signature"] == true { "must be signed".to_owned() } else { "may be signed".to_owned() }),
-            ("state", format!("{}{killed}", screen::verdict(is_well, state))),
-            ("secret", format!("version {}{under}", text("secret_version"))),
-            ("sha256", text("secret_sha256")),
-            ("last used", if seen.is_empty() { seen } else { format!("an answer was signed with it at {seen} UTC") }),
-            ("overlap", if until.is_empty() { until } else { format!("the previous secret counts until {until} UTC") }),
-            ("checks", if row["check_every_s"] == 0 { String::new() } else { format!("a test event every {} s", text("check_every_s")) }),
-            ("version", format!("{}, changed {} UTC", text("version"), screen::moment(row, "updated_at"))),
-        ],
-    );
-    if let Some(secret) = secret {
-        say("");
-        say(format_args!("  signing secret, shown this once:\n  {}", screen::bold(secret)));
-    }
 }
