@@ -115,6 +115,15 @@ create table actions_private.event_keys (
 comment on table actions_private.event_keys is
   'Ids that auth-core gave its events, with the invocation that each became. Kept for ten minutes.';
 
+-- A client that gathers events gives one id to all of a statement instead of noting each: from it and
+-- the moment the ids of its invocations are made, so that the same statement again finds them.
+create table actions_private.enqueue_requests (
+  id uuid        not null primary key,
+  at timestamptz not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_threshold = 2147483647);
+comment on table actions_private.enqueue_requests is
+  'Statements that may be sent again because their answer got lost. Kept for ten minutes.';
+
 create type actions_private.final_status as enum
   ('ok', 'rejected', 'timeout', 'network_error', 'ssrf_blocked', 'http_error', 'invalid_response', 'invalid_signature', 'killed', 'expired');
 comment on type actions_private.final_status is

@@ -219,14 +219,50 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
   with gone as (
     delete from actions_private.event_keys as k where k.enqueued_at < pg_catalog.clock_timestamp() - interval '10 minutes' returning 1
+  ), also_gone as (
+    delete from actions_private.enqueue_requests as r where r.at < pg_catalog.clock_timestamp() - interval '10 minutes' returning 1
   )
-  select pg_catalog.count(*) from gone;
+  select (select pg_catalog.count(*) from gone) + (select pg_catalog.count(*) from also_gone);
 end;
 comment on function actions_private.forget_event_keys() is
-  'Forgets event ids that were given more than ten minutes ago; returns how many. Example: select actions_private.forget_event_keys();';
+  'Forgets ids of events and requests that were given more than ten minutes ago; returns how many. Example: select actions_private.forget_event_keys();';
+
+create function actions_private.answer_again(
+  request_id uuid, project_ids text[], triggers text[], event_ids text[]
+) returns setof actions.answer
+language plpgsql set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+#variable_conflict use_column
+declare
+  stamp constant text := (select actions_private.id_time(r.at) from actions_private.enqueue_requests as r where r.id = request_id);
+  seed constant bigint := uuid_hash_extended(request_id, 1);
+begin
+  return query
+  select f.id, e.event_id, f.action_id, coalesce(f.status, 'ok'),
+    case when f.id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok') else f.outcome end, coalesce(f.wait_ms, 0)
+  from (
+    select r.n, coalesce(r.event_id, 'evt_' || i.name) as event_id, coalesce(k.invocation_id, 'inv_' || i.name) as id
+    from unnest(project_ids, triggers, event_ids) with ordinality as r (project_id, trigger, event_id, n)
+    cross join lateral (select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name) as i
+    left join actions_private.event_keys as k on k.event_id = r.event_id and k.project_id = r.project_id and k.trigger = r.trigger
+  ) as e
+  left join lateral (
+    select q.id, q.action_id, case when q.claim_token is null then 'queued' else 'running' end, null::json,
+      greatest(0, ceil(extract(epoch from q.deadline_at - clock_timestamp()) * 1000))::integer
+    from actions_private.queue as q where q.id = e.id
+    union all
+    select i.id, i.action_id, i.status::text, i.outcome, 0
+    from actions_private.invocations as i where i.id = e.id
+  ) as f (id, action_id, status, outcome, wait_ms) on true
+  order by e.n;
+end
+$$;
+comment on function actions_private.answer_again(uuid, text[], text[], text[]) is
+  'What became of the events of a request that was sent before, in order. Example: select * from actions_private.answer_again(gen_random_uuid(), ''{}'', ''{}'', ''{}'');';
 
 create function actions.enqueue_many(
-  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text
+  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- One plan for every size: making one costs more than running it. And by keys alone: the tables
@@ -239,7 +275,7 @@ declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
   -- Strong randomness takes longer than all the rest of an id: once for all, and each row's own from it.
-  seed constant bigint := uuid_hash_extended(gen_random_uuid(), 1);
+  seed constant bigint := uuid_hash_extended(coalesce(request_id, gen_random_uuid()), 1);
   life uuid;
   are_plain boolean;
   are_alive boolean;
@@ -255,6 +291,14 @@ declare
 begin
   if not actions_private.is_reply_to(reply_to) then
     perform actions_private.refuse_reply_to(reply_to);
+  end if;
+  if request_id is not null then
+    -- Who comes second waits here for the first to commit.
+    insert into actions_private.enqueue_requests as r (id, at) values (request_id, at) on conflict do nothing;
+    if not found then
+      return query select e.* from actions_private.answer_again(request_id, project_ids, triggers, event_ids) as e;
+      return;
+    end if;
   end if;
   select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive),
     must_call or not exists (select from actions_private.processes as p where p.awake_until > at), (select l.id from actions_private.life as l),
@@ -353,8 +397,8 @@ begin
   end if;
 end
 $$;
-comment on function actions.enqueue_many(text[], text[], json[], text[], text) is
-  'The one way into the queue: one row for each event, in order, or an error and nothing written. event_ids may be null. Example: select * from actions.enqueue_many(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'');';
+comment on function actions.enqueue_many(text[], text[], json[], text[], text, uuid) is
+  'The one way into the queue: one row for each event, in order, or an error and nothing written. event_ids may be null. The same request_id again within ten minutes answers for the same events and sends nothing twice. Example: select * from actions.enqueue_many(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'');';
 
 create function actions.enqueue(
   project_id text, trigger text, event json, reply_to text default null, event_id text default null

@@ -1,7 +1,6 @@
 //! Gathers concurrent events: one statement in flight, the next takes all that came meanwhile.
 //!
-//! Each event has an id of its own, so one whose answer got lost is reported again: the same id is
-//! the same invocation.
+//! A statement whose answer got lost is sent again: the same batch is the same invocations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 
 use super::waiting::Waiting;
 use crate::domain::Outcome;
-use crate::store::ask::{self, Request, State};
+use crate::store::ask::{self, Batch, Request, State};
 use crate::store::gather::gather;
 use crate::store::{Database, StoreError};
 
@@ -40,16 +39,17 @@ pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, wa
         // A result may be heard before its row is read: from here on such are kept.
         waiting.expect_early();
         let (requests, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|ask| (ask.request, ask.reply)).unzip();
-        match enqueue(&database, &requests, waiting.reply_to()).await {
+        let batch = Batch::new(requests);
+        match enqueue(&database, &batch, waiting.reply_to()).await {
             Ok(states) => {
                 for (state, reply) in states.into_iter().zip(replies) {
                     answer(&waiting, reply, Ok(state));
                 }
             }
             // One wrong request refuses the statement, and must not cost the others.
-            Err(error) if error.blames_request() && requests.len() > 1 => {
-                for (request, reply) in requests.into_iter().zip(replies) {
-                    let state = enqueue(&database, &[request], waiting.reply_to()).await;
+            Err(error) if error.blames_request() && batch.requests.len() > 1 => {
+                for (request, reply) in batch.requests.into_iter().zip(replies) {
+                    let state = enqueue(&database, &Batch::new(vec![request]), waiting.reply_to()).await;
                     answer(&waiting, reply, state.and_then(|states| states.into_iter().next().ok_or_else(no_row)));
                 }
             }
@@ -63,15 +63,15 @@ pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, wa
     }
 }
 
-async fn enqueue(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
+async fn enqueue(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
     let last = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {
-        match ask::enqueue_many(database, requests, reply_to).await {
-            Ok(states) if states.len() == requests.len() => return Ok(states),
+        match ask::enqueue_many(database, batch, reply_to).await {
+            Ok(states) if states.len() == batch.requests.len() => return Ok(states),
             Ok(_) => return Err(no_row()),
             Err(error) if error.is_passing() && Instant::now() + pause < last => {
-                tracing::warn!(%error, events = requests.len(), "could not enqueue; asking again");
+                tracing::warn!(%error, events = batch.requests.len(), "could not enqueue; asking again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

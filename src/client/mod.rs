@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{self, ConfigError, Hidden};
-use crate::domain::{Outcome, Trigger, new_event_id};
+use crate::domain::{Outcome, Trigger};
 use crate::store::ask::{Request, State};
 use crate::store::listen::Listener;
 use crate::store::{Database, StoreError};
@@ -165,14 +165,14 @@ impl Client {
     /// cannot be reported fails. Dropping the future stops waiting; the event is
     /// still delivered.
     pub async fn invoke(&self, project: &str, trigger: Trigger, event: &impl Serialize) -> Result<Answer, ClientError> {
-        self.invoke_with_id(&new_event_id(), project, trigger, event).await
+        self.report(None, project, trigger, event).await
     }
 
     /// As [`Client::invoke`], for an event that has an id already: reported again within ten
     /// minutes, by this process or another, it is the same invocation and is sent once.
     ///
     /// `event_id` is `evt_` and the 26 upper-case Crockford base-32 characters of a UUIDv7, as
-    /// [`new_event_id`] makes them.
+    /// [`crate::domain::new_event_id`] makes them.
     pub async fn invoke_with_id(
         &self,
         event_id: &str,
@@ -180,8 +180,18 @@ impl Client {
         trigger: Trigger,
         event: &impl Serialize,
     ) -> Result<Answer, ClientError> {
+        self.report(Some(event_id.to_owned()), project, trigger, event).await
+    }
+
+    async fn report(
+        &self,
+        event_id: Option<String>,
+        project: &str,
+        trigger: Trigger,
+        event: &impl Serialize,
+    ) -> Result<Answer, ClientError> {
         let event = serde_json::value::to_raw_value(event).map_err(ClientError::Event)?;
-        let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event, event_id: event_id.to_owned() };
+        let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event, event_id };
         let (state, result) = self.enqueue(request).await?;
         let (Some(id), None) = (&state.invocation_id, &state.outcome) else {
             return answer(state);

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::params::params;
 use super::{Database, StoreError};
-use crate::domain::Outcome;
+use crate::domain::{Outcome, new_event_id};
 
 /// Many events at once. Asynchronous commit: a completion's synchronous one covers it, and
 /// the waiter of a row lost in a crash learns of it at its deadline.
 pub const ENQUEUE_MANY: &str = "-- enqueue many: gathered events in one statement
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
   (select set_config('synchronous_commit', 'off', true)) as quick
-from actions.enqueue_many($1, $2, $3::text[]::json[], $4, $5) with ordinality as e
+from actions.enqueue_many($1, $2, $3::text[]::json[], $4, $5, $6) with ordinality as e
 order by e.ordinality";
 
 /// One event by itself.
@@ -65,22 +66,44 @@ pub struct Request {
     pub trigger: &'static str,
     /// The event, a JSON object.
     pub event: Box<RawValue>,
-    /// `evt_…`: the same one again is the same invocation.
-    pub event_id: String,
+    /// `evt_…`, where it has one already: the same one again is the same invocation.
+    pub event_id: Option<String>,
 }
 
-/// Enqueues all or, on an error, none; one row for each, in order.
-pub async fn enqueue_many(database: &Database, requests: &[Request], reply_to: &str) -> Result<Vec<State>, StoreError> {
-    if let [Request { project_id, trigger, event, event_id }] = requests {
-        let rows = database.rows_within(PATIENCE, ENQUEUE, params![project_id, trigger, event.get(), event_id, reply_to]).await?;
-        return states(&rows);
+/// What is enqueued together, and may be sent again as a whole because its answer got lost.
+#[derive(Debug)]
+pub struct Batch {
+    /// The events, in order.
+    pub requests: Vec<Request>,
+    id: Uuid,
+    /// A single event has a short way of its own, which knows it by its id.
+    event_id: String,
+}
+
+impl Batch {
+    /// A batch that was not sent yet.
+    pub fn new(requests: Vec<Request>) -> Self {
+        let event_id = requests.first().and_then(|first| first.event_id.clone()).unwrap_or_else(new_event_id);
+        Self { requests, id: Uuid::new_v4(), event_id }
+    }
+}
+
+/// Enqueues all or, on an error, none; one row for each, in order. The same batch again is the same
+/// invocations.
+pub async fn enqueue_many(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
+    let Batch { requests, id, event_id } = batch;
+    if let [Request { project_id, trigger, event, .. }] = requests.as_slice() {
+        let event = event.get();
+        let params = params![project_id, trigger, event, event_id, reply_to];
+        return states(&database.rows_within(PATIENCE, ENQUEUE, params).await?);
     }
     let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
     let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
     let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
-    let event_ids: Vec<&str> = requests.iter().map(|request| request.event_id.as_str()).collect();
-    let rows = database.rows_within(PATIENCE, ENQUEUE_MANY, params![projects, triggers, events, event_ids, reply_to]).await?;
-    states(&rows)
+    let event_ids: Vec<Option<&str>> = requests.iter().map(|request| request.event_id.as_deref()).collect();
+    let event_ids = event_ids.iter().any(Option::is_some).then_some(event_ids);
+    let params = params![projects, triggers, events, event_ids, reply_to, id];
+    states(&database.rows_within(PATIENCE, ENQUEUE_MANY, params).await?)
 }
 
 /// What became of these; an unknown one is missing, and an error where all are unknown.

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -114,9 +114,8 @@ impl Connection {
     }
 
     /// Whether it was closed while nobody used it, as far as this machine was told.
-    pub(super) async fn is_closed(&mut self) -> bool {
-        let Self { driver, heard, .. } = self;
-        poll_fn(|cx| Poll::Ready(poll_driver(driver, heard, cx).is_ready())).await
+    pub(super) fn is_closed(&mut self) -> bool {
+        poll_driver(&mut self.driver, &mut self.heard, &mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// Waits for a notification; an error when the connection ends. Cancel safe.
@@ -142,16 +141,22 @@ impl Connection {
     }
 
     /// Polls a request and the driver together until the request is answered.
+    ///
+    /// The two wake each other through channels. Both are polled right here, so these wakes would
+    /// only schedule this task again, and wake another thread to steal it, twice a statement. So the
+    /// request is polled with a waker that does nothing, always after the driver; and at the end the
+    /// driver is left with such a waker, or the next request would wake the task that was here last.
     async fn drive<T>(&mut self, request: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, StoreError> {
         let Self { client, driver, heard, .. } = self;
         let mut request = pin!(request(client));
+        let mut is_sent = false;
         let answer = poll_fn(|cx| {
-            // The request hands its bytes to the driver, and the driver its answer to the request.
-            if let Poll::Ready(answer) = request.as_mut().poll(cx) {
+            if !is_sent && let Poll::Ready(answer) = request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return Poll::Ready(answer.map_err(StoreError::from));
             }
+            is_sent = true;
             let ended = poll_driver(driver, heard, cx);
-            match (request.as_mut().poll(cx), ended) {
+            match (request.as_mut().poll(&mut Context::from_waker(Waker::noop())), ended) {
                 // The driver knows better why the connection ended.
                 (Poll::Ready(Err(error)), Poll::Ready(cause)) if error.is_closed() => Poll::Ready(Err(cause)),
                 (Poll::Ready(answer), _) => Poll::Ready(answer.map_err(StoreError::from)),
@@ -160,6 +165,9 @@ impl Connection {
             }
         })
         .await;
+        if answer.is_ok() {
+            let _ = poll_driver(driver, heard, &mut Context::from_waker(Waker::noop()));
+        }
         self.used = Instant::now();
         answer
     }

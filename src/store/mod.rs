@@ -112,10 +112,15 @@ impl From<tokio_postgres::Error> for StoreError {
             if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) {
                 return Self::Unreachable(refused.message().to_owned());
             }
+            let hint = match code.as_str() {
+                // A statement that another session prepared, or has prepared already.
+                "26000" | "42P05" => "behind a pooler that knows no prepared statements set database.prepared_statements = false",
+                _ => refused.hint().unwrap_or_default(),
+            };
             return Self::Refused {
                 message: refused.message().to_owned(),
                 detail: refused.detail().unwrap_or_default().to_owned(),
-                hint: refused.hint().unwrap_or_default().to_owned(),
+                hint: hint.to_owned(),
                 code,
             };
         }

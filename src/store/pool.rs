@@ -99,7 +99,7 @@ impl managed::Manager for Manager {
         if slot.max_age.is_some_and(|limit| slot.connection.age() > limit) {
             return refuse("it is too old");
         }
-        if slot.connection.is_closed().await {
+        if slot.connection.is_closed() {
             return refuse("it was closed");
         }
         if slot.connection.idle() > UNSURE_AFTER {
@@ -126,6 +126,9 @@ impl Database {
         // are shared with somebody else.
         let pins = config.listen_url.as_ref().is_none_or(|listen| listen == url);
         let settings = Settings { prepares: config.prepared_statements, pins, ..settings };
+        if !config.prepared_statements {
+            tracing::warn!("database.prepared_statements is false: each statement is planned anew, which costs the server time");
+        }
         let max_age = (config.max_connection_age_s > 0).then(|| Duration::from_secs(config.max_connection_age_s));
         let pool = managed::Pool::builder(Manager { settings, max_age })
             .max_size(config.max_connections)

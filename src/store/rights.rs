@@ -59,7 +59,7 @@ pub const RIGHTS: [Rights; 5] = [
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
             actions.fleet:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r actions.recent_invocations:r \
             actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:ra actions_private.checks:r \
-            actions_private.counted_until:r actions_private.daily_counts:r actions_private.event_keys:r actions_private.invocations:ra \
+            actions_private.counted_until:r actions_private.daily_counts:r actions_private.enqueue_requests:r actions_private.event_keys:r actions_private.invocations:ra \
             actions_private.kill_figures:r actions_private.leadership:rw actions_private.life:r actions_private.mail_outbox:raw \
             actions_private.migrations:r actions_private.processes:rawd actions_private.project_members:r \
             actions_private.projects:r actions_private.queue:rwd actions_private.settings:rw",

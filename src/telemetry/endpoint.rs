@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -52,7 +52,11 @@ pub async fn serve(config: &config::Metrics, metrics: Arc<Metrics>) -> Result<()
 fn respond(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let ready = metrics.database_up.get() == 1;
     let (late, turns) = metrics.turns.tell();
+    let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let (status, content_type, body) = match request.uri().path() {
+        "/metrics" if accepts.contains("application/openmetrics-text") => {
+            (200, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.encode_openmetrics())
+        }
         "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics.encode()),
         // A loop that stands still while the process looks alive is worse than one that ended.
         "/healthz" => (if late { 503 } else { 200 }, "text/plain", turns),

@@ -194,10 +194,15 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics as Prometheus text.
     pub fn encode(&self) -> String {
+        as_prometheus_text(&self.encode_openmetrics())
+    }
+
+    /// All metrics as OpenMetrics, for scrapers that ask for it.
+    pub fn encode_openmetrics(&self) -> String {
         let mut text = String::new();
         // Writing into a String has no way to fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        as_prometheus_text(&text)
+        text
     }
 }
 

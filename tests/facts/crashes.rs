@@ -200,7 +200,8 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
                 .bind(["pre_register"; 2])
                 .bind(["{}"; 2])
                 .bind([new_event_id(), new_event_id()])
-                .bind("me"),
+                .bind("me")
+                .bind(uuid::Uuid::new_v4()),
         ),
         (
             "off",

@@ -70,8 +70,23 @@ async fn an_event_whose_answer_was_lost_is_reported_again_and_sent_once() {
         invoke(&client).await;
         assert_eq!(stack.endpoint.requests().len(), n + 2, "sent once");
     }
+    // Many at once, whose statements are shared.
+    line.swallow_next_answer();
+    let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(40));
+    let events: Vec<_> = (0..40)
+        .map(|_| {
+            let (client, barrier) = (client.clone(), std::sync::Arc::clone(&barrier));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                invoke(&client).await
+            })
+        })
+        .collect();
+    for event in events {
+        event.await.unwrap();
+    }
     let rows: i64 = sqlx::query_scalar("select count(*) from actions.recent_invocations").fetch_one(&stack.ops).await.unwrap();
-    assert_eq!(rows, 6);
+    assert_eq!((rows, stack.endpoint.requests().len()), (46, 46));
 }
 
 #[tokio::test(flavor = "multi_thread")]

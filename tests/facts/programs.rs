@@ -4,10 +4,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
 use authio_actions_lab::database::Database;
+use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::scrape;
 use authio_actions_lab::stack::ROOT_KEY;
 use tokio::process::Command;
 
-use crate::support::programs;
+use crate::support::{answering, invoke, programs, repeat};
 
 /// Arguments, variables, and words that the error must hold.
 type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
@@ -164,4 +166,67 @@ async fn a_login_without_a_role_is_told_to_get_one() {
     let keys = format!("k1:{ROOT_KEY}");
     let output = run("actions-worker", &[], &[("ACTIONS_DATABASE__URL", url.as_str()), ("ACTIONS_SECRETS__ROOT_KEYS", &keys)]).await;
     assert!(output.status.code() == Some(1) && told(&output).contains("grant actions_worker"), "{}", told(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_tells_the_age_of_each_loop_and_its_metrics_in_the_form_that_is_asked_for() {
+    let stack = answering(Reply::with_status(500, "{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let (worker_at, janitor_at) = (scrape::free_address(), scrape::free_address());
+    let _worker = stack.worker(&[("ACTIONS_METRICS__LISTEN", &worker_at)]).await;
+    let mut janitor = stack.janitor(&[("ACTIONS_METRICS__LISTEN", &janitor_at), ("ACTIONS_KILL_SWITCH__TICK_MS", "50")]).await;
+    janitor.logged("leading").await;
+    for _ in 0..3 {
+        assert_eq!(invoke(&stack, "p", "pre_register").await.status, "http_error");
+    }
+    for (address, loops) in
+        [(&worker_at, &["beat", "claim", "listen", "record_secrets", "tell", "write_back"][..]), (&janitor_at, &["housekeeping", "tick"])]
+    {
+        let (status, text) = scrape::get(address, "/healthz").await;
+        let told: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!((status, text.lines().next(), told.as_slice()), (200, Some("ok"), loops), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.split(' ').nth(1).unwrap().parse::<f64>().unwrap() < 10.0), "{text}");
+    }
+    for (series, value) in [
+        ("actions_errors_total{code=\"http_5xx\"}", 3.0),
+        ("actions_connections_total{connection=\"new\"}", 1.0),
+        ("actions_connections_total{connection=\"kept\"}", 2.0),
+        ("actions_phase_seconds_count{phase=\"tls\"}", 1.0),
+        ("actions_unwritten_results", 0.0),
+        (concat!("actions_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+    ] {
+        assert_eq!(scrape::value(&worker_at, series).await, value, "{series}");
+    }
+    let openmetrics = scrape::get_as(&worker_at, "/metrics", "application/openmetrics-text; version=1.0.0").await;
+    assert!(openmetrics.1.ends_with("# EOF\n"), "{}", openmetrics.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_worker_ended_stands_in_the_leaders_metrics() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 100").await;
+    let address = scrape::free_address();
+    let mut janitor = stack.janitor(&[("ACTIONS_METRICS__LISTEN", &address), ("ACTIONS_KILL_SWITCH__TICK_MS", "50")]).await;
+    janitor.logged("leading").await;
+    repeat(async || scrape::value(&address, "actions_leader").await > 0.0).await;
+    // The first look only notes the moment.
+    let core = &stack.core;
+    let enqueue = async || crate::support::enqueue(core, "p", "pre_register", "{}").await;
+    let first = enqueue().await;
+    repeat(async || scrape::value(&address, "actions_queued").await > 0.0).await;
+    crate::support::abandon(core, first.id()).await;
+    enqueue().await; // for the janitor
+    let owner = stack.database.owner().await;
+    repeat(async || scrape::value(&address, "actions_errors_total{code=\"abandoned\"}").await == 1.0).await;
+    repeat(async || scrape::value(&address, "actions_errors_total{code=\"deadline_passed\"}").await == 1.0).await;
+    sqlx::query("update actions_private.actions set killed_at = now(), killed_reason = 'test' where id = $1")
+        .bind(&action)
+        .execute(&owner)
+        .await
+        .unwrap();
+    enqueue().await;
+    repeat(async || scrape::value(&address, "actions_invocations_total{trigger=\"pre_register\",status=\"killed\"}").await == 1.0).await;
+    assert_eq!(scrape::value(&address, "actions_invocations_total{trigger=\"pre_register\",status=\"expired\"}").await, 2.0);
 }

@@ -143,6 +143,31 @@ async fn after_ten_minutes_an_id_is_new_again_and_the_janitor_forgets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_sent_again_answers_for_the_same_events_as_they_are_now() {
+    let (stack, action) = stage().await;
+    let given = new_event_id();
+    let request = uuid::Uuid::new_v4().to_string();
+    // One with an id that was reported before, one without any action.
+    let before = report(&stack.core, "p", "pre_register", "me", &given).await;
+    let call = "actions.enqueue_many(array['p','p','p','p'], array['pre_register','pre_token_mint','pre_register','pre_register'],
+        array['{}','{}','{\"n\":3}','{}']::json[], array[null, null, null, $1], 'me', $2::uuid)";
+    let shape = |states: &[State]| states.iter().map(|state| (state.invocation_id.clone(), state.event_id.clone())).collect::<Vec<_>>();
+    let first = ask(&stack.core, call, &[&given, &request]).await.unwrap();
+    assert_eq!((first[1].invocation_id.as_deref(), first[3].id()), (None, before.id()));
+    let again = ask(&stack.core, call, &[&given, &request]).await.unwrap();
+    assert_eq!(shape(&again), shape(&first));
+    assert_eq!(again[1].outcome()["source"], "no_action");
+    let _worker = stack.worker(&[]).await;
+    until(&stack.ops, "all are decided", "select count(*) = 3 and bool_and(status = 'ok') from actions.recent_invocations").await;
+    // Also after the action is gone.
+    sqlx::query("select actions.delete_action($1)").bind(&action).execute(&stack.admin).await.unwrap();
+    let decided = ask(&stack.core, call, &[&given, &request]).await.unwrap();
+    assert_eq!(shape(&decided), shape(&first));
+    assert!(decided.iter().all(|state| state.status == "ok" && state.wait_ms == 0));
+    assert_eq!(stack.endpoint.requests().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_unknown_id_costs_the_others_nothing_and_by_itself_is_an_error() {
     let (stack, _) = stage().await;
     let states = [

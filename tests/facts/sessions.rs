@@ -2,8 +2,11 @@
 
 use std::process::Stdio;
 
+use authio_actions::client::{Client, Options};
+use authio_actions::domain::{Status, Trigger};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::pooler::Pooler;
 use authio_actions_lab::stack::Stack;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -155,4 +158,47 @@ async fn what_a_copy_of_the_database_finds_in_its_queue_is_never_sent() {
     until(&copies[0].owner().await, "it is served", "select bool_or(status = 'ok') from actions_private.invocations").await;
     let _original = stack.worker(&[]).await;
     until(&stack.ops, "the original is over", "select bool_and(finished_at is not null) from actions.recent_invocations").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_pgbouncer_in_transaction_mode_with_its_defaults_everything_works_without_prepared_statements() {
+    let stack = crate::support::answering(Reply::with_status(500, "{}")).await;
+    let Some(pooler) = Pooler::start(&stack.database, &["core", "worker", "janitor"]).await else {
+        eprintln!("left out: PgBouncer is not installed (Debian: apt-get install pgbouncer)");
+        return;
+    };
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let [worker_url, janitor_url, core_url] = ["worker", "janitor", "core"].map(|role| stack.database.url(role));
+    let through = |direct: &str| pooler.url(direct);
+    let (worker_through, janitor_through) = (through(&worker_url), through(&janitor_url));
+    let variables = |pooled, direct| {
+        [
+            ("ACTIONS_DATABASE__URL", pooled),
+            ("ACTIONS_DATABASE__LISTEN_URL", direct),
+            ("ACTIONS_DATABASE__PREPARED_STATEMENTS", "false"),
+            ("ACTIONS_KILL_SWITCH__MIN_SAMPLES", "100"),
+        ]
+    };
+    let mut worker = stack.worker(&variables(&worker_through, &worker_url)).await;
+    let mut janitor = stack.janitor(&variables(&janitor_through, &janitor_url)).await;
+    let mut options = Options::new(&through(&core_url));
+    options.listen_url = Some(core_url.as_str().into());
+    options.prepared_statements = false;
+    let client = Client::connect(&options).await.unwrap();
+    let events: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.invoke("p", Trigger::PreRegister, &serde_json::json!({})).await.unwrap().outcome.status })
+        })
+        .collect();
+    for event in events {
+        assert_eq!(event.await.unwrap(), Status::HttpError);
+    }
+    until(&stack.ops, "the kill, a transaction of several statements", "select bool_and(killed_at is not null) from actions.actions").await;
+    for program in [&mut worker, &mut janitor] {
+        assert!(program.drained().await.success());
+        assert!(!program.log().contains("prepared statement"), "{}", program.log());
+        assert!(program.log().contains("each statement is planned anew"), "it says what that costs");
+    }
 }

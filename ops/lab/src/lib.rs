@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod line;
 pub mod mail_server;
 pub mod name_server;
+pub mod pooler;
 pub mod process;
 pub mod receiver;
 pub mod scrape;

@@ -11,8 +11,13 @@ pub fn free_address() -> String {
 
 /// Status and body of a path.
 pub async fn get(address: &str, path: &str) -> (u16, String) {
+    get_as(address, path, "*/*").await
+}
+
+/// The same in a form that is asked for.
+pub async fn get_as(address: &str, path: &str, accept: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.expect("the program serves its metrics");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("it answers");
