@@ -121,14 +121,14 @@ fn states(rows: &[Row]) -> Result<Vec<State>, StoreError> {
 }
 
 fn state(row: &Row) -> Result<State, StoreError> {
-    let outcome = row.try_get::<_, Option<&str>>("outcome")?;
+    let outcome = row.try_get::<_, Option<&str>>(4)?;
     let outcome = outcome.map(serde_json::from_str).transpose().map_err(StoreError::unreadable)?;
     Ok(State {
-        invocation_id: row.try_get("invocation_id")?,
-        event_id: row.try_get("event_id")?,
-        action_id: row.try_get("action_id")?,
-        status: row.try_get("status")?,
+        invocation_id: row.try_get(0)?,
+        event_id: row.try_get(1)?,
+        action_id: row.try_get(2)?,
+        status: row.try_get(3)?,
         outcome,
-        wait_ms: row.try_get("wait_ms")?,
+        wait_ms: row.try_get(5)?,
     })
 }

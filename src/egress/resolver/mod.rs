@@ -60,7 +60,8 @@ impl Resolver {
             return Ok(addresses.clone());
         }
         match &self.dns {
-            Ok(dns) => dns.resolve(name, deadline).await,
+            // Boxed, so that a call that waits for its answer has no room for this in it.
+            Ok(dns) => Box::pin(dns.resolve(name, deadline)).await,
             Err(error) => Err(CallError::Ours { code: ErrorCode::NoResolver, why: format!("this worker has no resolver: {error}") }),
         }
     }
