@@ -42,14 +42,23 @@ create table actions_private.audit_log (
   action_id  text        collate "C",
   event      text        not null,
   actor      text,
-  details    json        not null default '{}'
+  details    json        not null default '{}',
+  -- What an endpoint causes with every event is one row an action, kind and minute.
+  minute     timestamptz,
+  count      integer     not null default 1,
+  constraint count_is_positive check (count > 0)
 );
 comment on table actions_private.audit_log is
   'What was changed or dropped, by whom and why. Append only.';
 create index audit_by_action on actions_private.audit_log (action_id, at);
 create index audit_by_time on actions_private.audit_log (at);
+comment on column actions_private.audit_log.count is
+  'How often it happened within the minute; the details are of the first time.';
+create unique index one_note_a_minute on actions_private.audit_log (action_id, event, minute) where minute is not null;
 create trigger audit_is_append_only before update on actions_private.audit_log
-  for each row execute function actions_private.refuse_change();
+  for each row
+  when (old.minute is null or new.count < old.count or to_jsonb(old) - 'count' is distinct from to_jsonb(new) - 'count')
+  execute function actions_private.refuse_change();
 
 create table actions_private.mail_outbox (
   id              bigint      generated always as identity primary key,

@@ -145,11 +145,14 @@ begin
   end if;
 
   if note_ids <> '{}' then
-    insert into actions_private.audit_log (project_id, action_id, event, actor, details)
-    select i.project_id, i.action_id, n.event, 'fleet', n.details::json
+    insert into actions_private.audit_log as l (project_id, action_id, event, actor, details, minute, count)
+    select i.project_id, i.action_id, n.event, 'fleet', (array_agg(n.details order by n.id))[1]::json, date_trunc('minute', clock_timestamp()), count(*)
     from unnest(note_ids, note_events, note_details) as n (id, event, details)
     join actions_private.invocations as i on i.id = n.id
-    where n.id = any (ended_ids) and i.id = any (ended_ids);
+    where n.id = any (ended_ids) and i.id = any (ended_ids)
+    group by i.project_id, i.action_id, n.event
+    order by i.action_id, n.event
+    on conflict (action_id, event, minute) where minute is not null do update set count = l.count + excluded.count;
   end if;
   -- The replies tell of all the ids; where one was not ended here, the caller tells of the others.
   if reply_channels <> '{}' and cardinality(ended_ids) = cardinality(ids) and actions_private.may_notify() then

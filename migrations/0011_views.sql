@@ -33,8 +33,21 @@ begin
   if n is null or n not between 1 and 10000 then
     perform actions_private.refuse(format('n is %s', coalesce(n::text, 'null')), 'Accepted is 1 to 10000.', 'The default is 100.');
   end if;
+  -- The newest of each kind by its index, then the newest of these: no more than 3 n rows are looked at.
   return query
-  select r.* from actions.recent_invocations as r where r.action_id = $1 order by coalesce(r.finished_at, 'infinity') desc, r.invocation_id desc limit n;
+  select r.*
+  from (
+    select q.id from actions_private.queue as q where q.action_id = $1
+    union all
+    (select i.id from actions_private.invocations as i
+     where i.action_id = $1 and not i.test and i.status not in ('killed', 'expired') order by i.finished_at desc limit n)
+    union all
+    (select i.id from actions_private.invocations as i
+     where i.action_id = $1 and (i.test or i.status in ('killed', 'expired')) order by i.finished_at desc limit n)
+  ) as newest
+  cross join lateral (select * from actions.recent_invocations as r where r.invocation_id = newest.id offset 0) as r
+  order by coalesce(r.finished_at, 'infinity') desc, r.invocation_id desc
+  limit n;
 end
 $$;
 comment on function actions.recent(text, integer) is
@@ -58,7 +71,7 @@ cross join lateral (
     count(*) filter (where i.status not in ('ok', 'rejected')) as errors,
     count(*) filter (where i.status = 'timeout') as timeouts
   from actions_private.invocations as i
-  where i.action_id = a.id and i.finished_at > now() - s.window_s * interval '1 second'
+  where i.action_id = a.id and i.finished_at > greatest(now() - s.window_s * interval '1 second', a.counting_since - interval '1 minute')
     and i.enqueued_at >= a.counting_since and not i.test and i.status not in ('killed', 'expired')
 ) as w
 cross join lateral (
@@ -68,7 +81,9 @@ cross join lateral (
     from (
       select i.id, i.finished_at, i.http_status, i.status
       from actions_private.invocations as i
-      where i.action_id = a.id and i.enqueued_at >= a.counting_since and not i.test and i.status not in ('killed', 'expired')
+      -- The first bounds the walk along the index, give or take clocks; the second is the rule.
+      where i.action_id = a.id and i.finished_at >= a.counting_since - interval '1 minute' and i.enqueued_at >= a.counting_since
+        and not i.test and i.status not in ('killed', 'expired')
       order by i.finished_at desc, i.id desc
       limit s.consecutive_5xx
     ) as l
@@ -178,7 +193,7 @@ comment on view actions.fleet is
   'Workers and janitors that reported themselves. Example: select kind, host, version, in_flight, heartbeat_at, leads from actions.fleet where alive;';
 
 create view actions.audit_log as
-select at, project_id, action_id, event, actor, details
+select at, project_id, action_id, event, actor, details, count
 from actions_private.audit_log;
 comment on view actions.audit_log is
   'What was changed, killed or dropped, by whom and why. Example: select at, event, actor, details from actions.audit_log where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by at desc;';

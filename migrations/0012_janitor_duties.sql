@@ -4,9 +4,9 @@
 create function actions_private.take_lead(janitor text, lease interval) returns bigint
 language sql volatile
 begin atomic
-  -- Keeping the lease keeps the epoch; taking it from another starts a new one.
+  -- Taking it from another starts a new epoch. Whoever renews late keeps his: nobody led meanwhile.
   update actions_private.leadership as l
-  set epoch = l.epoch + case when l.holder is not distinct from janitor and l.expires_at > pg_catalog.clock_timestamp() then 0 else 1 end,
+  set epoch = l.epoch + case when l.holder is not distinct from janitor then 0 else 1 end,
     holder = janitor,
     expires_at = pg_catalog.clock_timestamp() + lease
   where l.holder is not distinct from janitor or l.expires_at <= pg_catalog.clock_timestamp()

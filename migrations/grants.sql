@@ -23,7 +23,8 @@ to actions_core;
 -- Workers: take from the queue, write history, record fingerprints of secrets.
 grant select, delete, update (claim_token, claimed_at, worker) on actions_private.queue to actions_worker;
 grant select, insert on actions_private.invocations to actions_worker;
-grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_worker;
+grant insert (project_id, action_id, event, actor, details, minute, count), select (id, action_id, event, minute, count), update (count)
+  on actions_private.audit_log to actions_worker;
 grant select, update (secret_key_id, secret_sha256, previous_secret_key_id, secret_seen_at) on actions_private.actions to actions_worker;
 grant select on actions_private.projects, actions_private.action_versions, actions_private.settings, actions_private.life to actions_worker;
 grant select, insert, delete, update (in_flight, seen_at, awake_until) on actions_private.processes to actions_worker, actions_janitor;

@@ -11,13 +11,16 @@ use super::overlap::Order;
 use super::{Worker, sightings};
 use crate::domain::{Action, Answer, Body, ErrorCode, Project, SignatureCheck, Status, request_body};
 use crate::egress::{CallError, Phases, Request};
-use crate::judge::{Judgement, failure, judge};
+use crate::judge::{Judgement, Note, failure, judge};
 use crate::sign::{self, REQUEST_HEADER, Secret};
 use crate::store::claim::{Claim, SecretVersions};
 use crate::store::complete::Ending;
 use crate::store::{StoreError, secrets};
 use crate::telemetry::Metrics;
 
+/// Of the values of a note so many stand in the audit log, each cut to so many characters.
+const NOTED_VALUES: usize = 50;
+const NOTED_CHARS: usize = 100;
 /// Kept back from a budget for writing the result.
 const WRITE_BACK: Duration = Duration::from_millis(50);
 /// With less than this an endpoint has no fair chance, so it is not called.
@@ -227,15 +230,22 @@ fn count(metrics: &Metrics, phases: &Phases) {
     }
 }
 
+/// What a note says in the audit log. An endpoint's answer has up to 64 KiB of roles.
+fn details(claim: &Claim, note: &Note) -> String {
+    let slugs = match note {
+        Note::UnknownRolesDropped(slugs) => slugs.as_slice(),
+        Note::OverrideNotEnabled => &[],
+    };
+    let values: Vec<String> = slugs.iter().take(NOTED_VALUES).map(|slug| slug.chars().take(NOTED_CHARS).collect()).collect();
+    let mut details = serde_json::json!({"invocation_id": claim.id, "event_id": claim.event_id, "values": values});
+    if slugs.len() > NOTED_VALUES {
+        details["values_total"] = slugs.len().into();
+    }
+    details.to_string()
+}
+
 fn ending(claim: &Claim, judgement: Judgement, call: Call) -> Ending {
-    let notes = judgement.notes.iter().map(|note| {
-        let values = match note {
-            crate::judge::Note::UnknownRolesDropped(slugs) => slugs.as_slice(),
-            crate::judge::Note::OverrideNotEnabled => &[],
-        };
-        let details = serde_json::json!({"invocation_id": claim.id, "event_id": claim.event_id, "values": values});
-        (note.event().to_owned(), details.to_string())
-    });
+    let notes = judgement.notes.iter().map(|note| (note.event(), details(claim, note)));
     Ending {
         id: claim.id.clone(),
         token: claim.token,

@@ -118,8 +118,14 @@ async fn start_calls(
         let (worker, bulkhead, endings) = (Arc::clone(worker), Arc::clone(bulkhead), endings.clone());
         tokio::spawn(async move {
             let ending = carry(&worker, &claim, &action, &project, started).await;
-            let finished =
-                Finished { ending, reply_to: claim.reply_to, trigger: claim.trigger, claimed: started, queue_ms: claim.queue_ms };
+            let finished = Finished {
+                ending,
+                action_id: claim.action_id,
+                reply_to: claim.reply_to,
+                trigger: claim.trigger,
+                claimed: started,
+                queue_ms: claim.queue_ms,
+            };
             endings.put(finished, &worker.metrics);
             drop(place);
             worker.metrics.in_flight.set(i64::try_from(bulkhead.total()).unwrap_or_default());

@@ -13,6 +13,7 @@ mod carry;
 mod catalog;
 mod claim_loop;
 mod crowd;
+mod notes;
 mod overlap;
 mod rhythm;
 mod sightings;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use self::notes::Notes;
 use self::overlap::Overlaps;
 use self::sightings::Sightings;
 use crate::config::{Config, ConfigError};
@@ -53,6 +55,7 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     process: Process,
     sightings: Sightings,
+    notes: Notes,
     overlaps: Overlaps,
     /// No other worker lives, as far as the last heartbeat saw.
     is_alone: AtomicBool,
@@ -101,6 +104,7 @@ impl Worker {
             metrics,
             process: Process::this("worker"),
             sightings: Sightings::default(),
+            notes: Notes::default(),
             overlaps: Overlaps::default(),
             is_alone: AtomicBool::default(),
             is_awake: AtomicBool::default(),
@@ -138,6 +142,9 @@ impl Worker {
         let rest = async { loops.ended("write_back").await && loops.ended("tell").await };
         let is_written = tokio::time::timeout(PARTING, rest).await.unwrap_or(false);
         drop(loops);
+        if let Err(error) = worker.write_notes().await {
+            tracing::warn!(%error, "could not count notes for the audit log");
+        }
         if let Err(error) = worker.process.leave(&worker.database).await {
             tracing::warn!(%error, "could not sign off");
         }
@@ -147,6 +154,12 @@ impl Worker {
         }
         tracing::info!("drained");
         Ok(())
+    }
+
+    /// Counts what was noted again.
+    async fn write_notes(&self) -> Result<(), StoreError> {
+        let more = self.notes.take(tokio::time::Instant::now());
+        if more.is_empty() { Ok(()) } else { crate::store::notes::more(&self.database, &more).await }
     }
 
     async fn beat(&self) -> Result<(), StoreError> {
@@ -224,6 +237,9 @@ async fn beat(worker: Arc<Worker>, calls: Arc<Calls>) {
         if let Err(error) = worker.beat().await {
             worker.is_alone.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "no heartbeat");
+        }
+        if let Err(error) = worker.write_notes().await {
+            tracing::warn!(%error, "could not count notes for the audit log");
         }
         if worker.is_unheard.load(Ordering::Relaxed) {
             calls.mine.notify_one(); // the last notification may have been the last for long

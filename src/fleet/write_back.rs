@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::crowd::Crowd;
+use super::notes::Notes;
 use crate::domain::{Decision, ErrorCode, Outcome, Source, Trigger};
 use crate::store::complete::{Ending, complete, landed};
 use crate::store::gather::gather;
@@ -36,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A call that is over, and who waits for it.
 pub struct Finished {
     pub ending: Ending,
+    pub action_id: String,
     pub reply_to: Option<String>,
     pub trigger: Trigger,
     /// A moment before it was claimed.
@@ -101,7 +103,9 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         // Rows are locked in this order: others who end several use the same, so nobody waits in a circle.
         batch.sort_by(|a, b| a.ending.id.cmp(&b.ending.id));
         crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
-        let endings: Vec<Ending> = batch.iter().map(|finished| finished.ending.clone()).collect();
+        let began = Instant::now();
+        let endings: Vec<Ending> = batch.iter().map(|finished| finished.with_new_notes(&worker.notes, began)).collect();
+        let kept_notes: Vec<usize> = endings.iter().map(|ending| ending.notes.len()).collect();
         // Telling the waiters with the same commit saves a statement. But notifications take a lock
         // that the whole server shares, and nobody must wait for it behind a disk: so only if hardly
         // anybody else takes it now, neither who enqueues nor another worker.
@@ -112,10 +116,13 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         let left = backlog.count.fetch_sub(batch.len(), Ordering::Relaxed) - batch.len();
         worker.metrics.unwritten.set(i64::try_from(left).unwrap_or_default());
         backlog.shrank.notify_one();
-        for finished in batch {
+        for (finished, kept_notes) in batch.into_iter().zip(kept_notes) {
             let id = &finished.ending.id;
             let is_ours = written.ours.contains(id);
             finished.record(&worker.metrics, is_ours);
+            if is_ours {
+                finished.note(&worker.notes, kept_notes, began);
+            }
             // Of what may be ours or another's, the waiter reads the one final outcome itself.
             let is_known = is_ours && !written.replaced.contains(id);
             let is_decided = is_known || written.replaced.contains(id) || written.unclear.contains(id);
@@ -134,6 +141,22 @@ impl Finished {
         let reply_to = self.reply_to.clone()?;
         let Ending { id, status, outcome, .. } = &self.ending;
         Some(Reply { reply_to, id: id.clone(), status: status.as_str(), outcome: Some(outcome.clone()) })
+    }
+
+    /// The ending with its notes, or with none of them where all stand in the audit log already.
+    fn with_new_notes(&self, notes: &Notes, now: Instant) -> Ending {
+        let mut ending = self.ending.clone();
+        if ending.notes.iter().all(|(event, _)| notes.is_known(&self.action_id, event, now)) {
+            ending.notes.clear();
+        }
+        ending
+    }
+
+    /// Its notes were written, or are counted beside those that were.
+    fn note(&self, notes: &Notes, kept: usize, now: Instant) {
+        for (event, _) in &self.ending.notes {
+            if kept == 0 { notes.count(&self.action_id, event) } else { notes.wrote(&self.action_id, event, now) }
+        }
     }
 
     fn record(&self, metrics: &Metrics, is_ours: bool) {

@@ -23,12 +23,17 @@ const OVERLAP: Duration = Duration::from_secs(1);
 /// One look in so many reads more again, for commits that a busy disk held up.
 const LONG_OVERLAP: Duration = Duration::from_secs(4);
 const LONG_EVERY: u32 = 15;
+/// Actions that a new leader looks at with each tick, until it has seen all.
+const SWEEP: i32 = 250;
 
 /// What the leader remembers.
 pub struct KillSwitch {
     actions: HashMap<String, Window>,
     looked: tokio::time::Instant,
     looks: u32,
+    /// A row of 5xx may reach back beyond the window. A new leader looks for such rows a few actions
+    /// a tick, up to the last; the id is that of the last one looked at.
+    sweep: Option<String>,
 }
 
 /// The counts of one action.
@@ -96,18 +101,27 @@ fn cause(calls: i64, errors: i64, timeouts: i64, streak: i64, limits: &config::K
 impl KillSwitch {
     /// Builds the memory of a new leader from the history.
     pub async fn begin(database: &Database, limits: &config::KillSwitch) -> Result<Self, StoreError> {
-        let mut this = Self { actions: HashMap::new(), looked: tokio::time::Instant::now(), looks: 0 };
+        let looked = tokio::time::Instant::now();
+        let mut this = Self { actions: HashMap::new(), looked, looks: 0, sweep: Some(String::new()) };
         let window = Duration::from_secs(limits.window_s.into());
         for second in duties::recent_seconds(database, window).await? {
             this.count(second);
         }
-        // A row of 5xx may reach back beyond the window.
-        for (action, length, since) in duties::streaks(database).await? {
-            let window = this.actions.entry(action).or_default();
-            window.since = since;
-            window.row_before = u32::try_from(length).unwrap_or(u32::MAX).saturating_sub(window.row_of_5xx());
-        }
         Ok(this)
+    }
+
+    /// Looks for rows of 5xx among the next few actions.
+    async fn sweep(&mut self, database: &Database) -> Result<(), StoreError> {
+        let Some(after) = &self.sweep else { return Ok(()) };
+        let next = duties::streaks(database, after, SWEEP).await?;
+        let is_last = next.len() < usize::try_from(SWEEP).unwrap_or_default();
+        self.sweep = next.last().map(|(action, ..)| action.clone()).filter(|_| !is_last);
+        for (action, length, since) in next.into_iter().filter(|(_, length, _)| *length > 0) {
+            let window = self.actions.entry(action).or_default();
+            window.since = window.since.max(since);
+            window.row_before = u32::try_from(length).unwrap_or(u32::MAX).saturating_sub(window.row_of_5xx()).max(window.row_before);
+        }
+        Ok(())
     }
 
     /// Looks at what finished since, and trips what must trip.
@@ -127,6 +141,7 @@ impl KillSwitch {
             self.count(second);
         }
         self.looked = asked;
+        self.sweep(database).await?;
         let oldest = now.unix_timestamp() - i64::from(limits.window_s);
         self.actions.retain(|_, window| {
             window.slide(oldest);

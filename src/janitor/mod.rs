@@ -10,12 +10,15 @@ mod delivery;
 mod gauges;
 mod house;
 mod kill_switch;
+mod leadership;
 mod mail;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
@@ -29,6 +32,7 @@ use crate::telemetry::Metrics;
 use self::bell::Bell;
 use self::gauges::Gauges;
 use self::kill_switch::KillSwitch;
+use self::leadership::{Candidate, Standing};
 
 const BEAT: Duration = Duration::from_secs(5);
 /// Partitions, daily counts and dead processes can wait this long.
@@ -76,7 +80,10 @@ pub struct Janitor {
 /// What a leader keeps in memory from tick to tick.
 struct Lead {
     epoch: i64,
-    kill_switch: KillSwitch,
+    /// SQL functions know the configuration of this leader.
+    has_published: bool,
+    /// Built from the history with the first tick that can.
+    kill_switch: Option<KillSwitch>,
     looked_at: Instant,
     kept_house_at: Option<Instant>,
     did_chores_at: Instant,
@@ -100,12 +107,7 @@ impl Janitor {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), JanitorError> {
         let mut lead: Option<Lead> = None;
         let mut beside = Loops::default();
-        let (database, metrics) = (self.database.clone(), Arc::clone(&self.metrics));
-        beside
-            .start("housekeeping", house::run(database.clone(), self.config.retention.days, Arc::clone(&self.house), Arc::clone(&metrics)));
-        if let Some(mailer) = self.mailer.take() {
-            beside.start("delivery", delivery::run(database, mailer, Arc::clone(&self.mails), metrics));
-        }
+        let standing = self.start_loops(&mut beside);
         let mut ticks = tokio::time::interval(self.config.kill_switch.tick());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT);
@@ -118,13 +120,9 @@ impl Janitor {
                 _ = ticks.tick() => {
                     self.metrics.turns.turn("tick");
                     let began = Instant::now();
-                    let ticked = self.tick(&mut lead).await;
+                    let standing = *standing.borrow();
+                    self.tick(&mut lead, standing).await;
                     self.metrics.tick.observe(began.elapsed().as_secs_f64());
-                    let is_up = !matches!(&ticked, Err(error) if error.is_unreachable());
-                    self.metrics.database_up.set(i64::from(is_up));
-                    if let Err(error) = ticked {
-                        tracing::warn!(%error, "a tick failed; the next one tries again");
-                    }
                 }
                 _ = beats.tick() => if let Err(error) = self.process.beat(&self.database, 0).await {
                     tracing::warn!(%error, "no heartbeat");
@@ -132,8 +130,8 @@ impl Janitor {
             }
         }
         drop(beside); // what they held is due again within a minute
-        if let Some(lead) = lead {
-            duties::give_up_lead(&self.database, lead.epoch, &self.process.id).await?;
+        if let Some(epoch) = standing.borrow().epoch() {
+            duties::give_up_lead(&self.database, epoch, &self.process.id).await?;
         }
         self.process.leave(&self.database).await?;
         self.database.close();
@@ -141,44 +139,77 @@ impl Janitor {
         Ok(())
     }
 
-    async fn tick(&self, lead: &mut Option<Lead>) -> Result<(), StoreError> {
-        let lease = (self.config.kill_switch.tick() * LEASE_TICKS).max(SHORTEST_LEASE);
-        let (epoch, now, mails) = duties::take_lead(&self.database, &self.process.id, lease).await?;
-        self.metrics.mail_outbox.set(mails.waiting);
-        self.metrics.leader.set(i64::from(epoch.is_some()));
-        let Some(epoch) = epoch else {
+    /// What runs beside the ticks; where the lead stands is told by what is returned.
+    fn start_loops(&mut self, beside: &mut Loops) -> watch::Receiver<Standing> {
+        let (database, metrics) = (self.database.clone(), Arc::clone(&self.metrics));
+        let tick = self.config.kill_switch.tick();
+        let candidate = Candidate {
+            database: database.clone(),
+            janitor: self.process.id.clone(),
+            lease: (tick * LEASE_TICKS).max(SHORTEST_LEASE),
+            renew_every: tick,
+            mails: Arc::clone(&self.mails),
+            metrics: Arc::clone(&metrics),
+        };
+        let (sender, standing) = watch::channel(Standing::default());
+        beside.start("leadership", leadership::keep(candidate, sender));
+        let house = house::run(database.clone(), self.config.retention.days, Arc::clone(&self.house), Arc::clone(&metrics));
+        beside.start("housekeeping", house);
+        if let Some(mailer) = self.mailer.take() {
+            beside.start("delivery", delivery::run(database, mailer, Arc::clone(&self.mails), metrics));
+        }
+        standing
+    }
+
+    /// One look at everything that has a hurry. A duty that fails stops no other: each is tried
+    /// again with the next tick.
+    async fn tick(&self, lead: &mut Option<Lead>, standing: Standing) {
+        let (Some(epoch), Some(now)) = (standing.epoch(), standing.now()) else {
             if lead.take().is_some() {
                 tracing::warn!("another janitor leads now");
                 self.metrics.checks_blame_fleet.set(0);
             }
-            return Ok(());
+            return;
         };
         if lead.as_ref().is_none_or(|held| held.epoch != epoch) {
-            *lead = Some(self.begin(epoch).await?);
+            tracing::info!(epoch, "leading");
+            *lead = Some(Lead::new(epoch));
         }
-        let Some(lead) = lead else { return Ok(()) };
-
-        if mails.is_due {
-            self.mails.ring(epoch);
+        let Some(lead) = lead else { return };
+        if !lead.has_published {
+            lead.has_published = told("publishing settings", duties::publish_settings(&self.database, epoch, &self.config).await).is_some();
         }
-        // Everything whose deadline passed since the last look was enqueued within this time.
-        let began = Instant::now();
-        let look_back = horizon(&self.config) + (began - lead.looked_at);
-        let expired = duties::end_overdue(&self.database, epoch, look_back).await?;
-        lead.looked_at = began;
-        if expired > 0 {
-            tracing::warn!(invocations = expired, "ended past their deadline: is the fleet too small, or did a worker die?");
-        }
-        lead.kill_switch.tick(&self.database, epoch, now, &self.config, &self.metrics).await?;
+        told("ending what is overdue", self.end_overdue(lead).await);
+        told("the kill-switch", self.kill_switch(lead, now).await);
         if lead.did_chores_at.elapsed() > self.config.kill_switch.tick() * CHORES_TICKS {
             lead.did_chores_at = Instant::now();
-            self.do_chores(lead).await?;
+            told("rotations and checks", self.do_chores(lead).await);
+            told("gauges", lead.gauges.look(&self.database, &self.metrics).await);
         }
         if lead.kept_house_at.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
             lead.kept_house_at = Some(Instant::now());
             self.house.ring(epoch);
         }
+    }
+
+    async fn end_overdue(&self, lead: &mut Lead) -> Result<(), StoreError> {
+        // Everything whose deadline passed since the last look was enqueued within this time.
+        let began = Instant::now();
+        let look_back = horizon(&self.config) + (began - lead.looked_at);
+        let expired = duties::end_overdue(&self.database, lead.epoch, look_back).await?;
+        lead.looked_at = began;
+        if expired > 0 {
+            tracing::warn!(invocations = expired, "ended past their deadline: is the fleet too small, or did a worker die?");
+        }
         Ok(())
+    }
+
+    async fn kill_switch(&self, lead: &mut Lead, now: OffsetDateTime) -> Result<(), StoreError> {
+        let kill_switch = match &mut lead.kill_switch {
+            Some(kill_switch) => kill_switch,
+            none => none.insert(KillSwitch::begin(&self.database, &self.config.kill_switch).await?),
+        };
+        kill_switch.tick(&self.database, lead.epoch, now, &self.config, &self.metrics).await
     }
 
     async fn do_chores(&self, lead: &mut Lead) -> Result<(), StoreError> {
@@ -195,22 +226,27 @@ impl Janitor {
         }
         lead.is_fleet_blamed = done.is_fleet_blamed;
         self.metrics.checks_blame_fleet.set(i64::from(done.is_fleet_blamed));
-        lead.gauges.look(&self.database, &self.metrics).await
+        Ok(())
     }
+}
 
-    async fn begin(&self, epoch: i64) -> Result<Lead, StoreError> {
-        tracing::info!(epoch, "leading");
-        duties::publish_settings(&self.database, epoch, &self.config).await?;
-        let kill_switch = KillSwitch::begin(&self.database, &self.config.kill_switch).await?;
+impl Lead {
+    fn new(epoch: i64) -> Self {
         let now = Instant::now();
-        Ok(Lead {
+        Self {
             epoch,
-            kill_switch,
+            has_published: false,
+            kill_switch: None,
             looked_at: now,
             kept_house_at: None,
             did_chores_at: now,
             is_fleet_blamed: false,
             gauges: Gauges::default(),
-        })
+        }
     }
+}
+
+/// What a duty came to; its failure is logged.
+fn told<T>(duty: &'static str, result: Result<T, StoreError>) -> Option<T> {
+    result.map_err(|error| tracing::warn!(%error, duty, "a duty failed; the next tick tries again")).ok()
 }

@@ -44,7 +44,7 @@ pub struct Ending {
     /// The verdict's overrides were honoured.
     pub overrode: bool,
     /// Audit events: name and details as JSON.
-    pub notes: Vec<(String, String)>,
+    pub notes: Vec<(&'static str, String)>,
 }
 
 /// Ends those that are still ours and returns their ids. One that is missing was ended by
@@ -55,9 +55,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
         endings.iter().map(value).collect()
     }
     let notes = || {
-        endings
-            .iter()
-            .flat_map(|ending| ending.notes.iter().map(move |(event, details)| (ending.id.as_str(), event.as_str(), details.as_str())))
+        endings.iter().flat_map(|ending| ending.notes.iter().map(move |(event, details)| (ending.id.as_str(), *event, details.as_str())))
     };
     let (channels, payloads) = pack(replies);
     let ids: Vec<String> = database

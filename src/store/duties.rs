@@ -50,12 +50,15 @@ from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.action_id = any ($1) and a.killed_at is null and a.enabled";
 
-/// All actions in a row of 5xx: asked once, when the lead is taken.
-pub const STREAKS: &str = "-- streaks: who is in a row of 5xx
-select h.action_id, h.consecutive_5xx, a.counting_since
-from actions_private.kill_figures as h
-join actions.actions as a on a.action_id = h.action_id
-where h.consecutive_5xx > 0 and a.killed_at is null";
+/// Actions in a row of 5xx, some at a time: a new leader goes through all of them beside its ticks.
+pub const STREAKS: &str = "-- streaks: who of the next actions is in a row of 5xx
+select a.id, coalesce(h.consecutive_5xx, 0), a.counting_since
+from (
+  select n.id, n.counting_since, n.killed_at from actions_private.actions as n
+  where n.id > $1 and n.deleted_at is null order by n.id limit $2
+) as a
+left join lateral (select f.consecutive_5xx from actions_private.kill_figures as f where f.action_id = a.id and a.killed_at is null offset 0) as h on true
+order by a.id";
 
 /// A kill is several statements, and holds the lead meanwhile: a janitor that is paused in the
 /// middle of it must not keep the next one from leading.
@@ -183,9 +186,10 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
         .collect::<Result<_, StoreError>>()
 }
 
-/// Actions in a row of 5xx: id, length, and since when they count, in seconds since 1970.
-pub async fn streaks(database: &Database) -> Result<Vec<(String, i64, i64)>, StoreError> {
-    let rows = database.rows_within(LONG_ANSWER, STREAKS, params![]).await?;
+/// The next `most` actions behind `after`: id, the row of 5xx in which they are, and since when they
+/// count, in seconds since 1970.
+pub async fn streaks(database: &Database, after: &str, most: i32) -> Result<Vec<(String, i64, i64)>, StoreError> {
+    let rows = database.rows(STREAKS, params![after, most]).await?;
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, OffsetDateTime>(2)?.unix_timestamp())))
         .collect::<Result<_, StoreError>>()

@@ -22,6 +22,7 @@ pub mod gauges;
 pub mod health;
 pub mod listen;
 pub mod login_settings;
+pub mod notes;
 pub mod notify;
 pub mod outbox;
 mod params;
@@ -155,6 +156,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_worker", claim::CLAIM),
     ("actions_worker", complete::COMPLETE),
     ("actions_worker", complete::LANDED),
+    ("actions_worker", notes::MORE),
     ("actions_worker", notify::NOTIFY),
     ("actions_janitor", notify::NOTIFY),
     ("actions_janitor", notify::NOTIFY_WITH_COMMIT),

@@ -48,7 +48,7 @@ pub const RIGHTS: [Rights; 5] = [
     },
     Rights {
         role: "actions_worker",
-        relations: "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:a \
+        relations: "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:raw \
             actions_private.invocations:ra actions_private.life:r actions_private.processes:rawd actions_private.projects:r \
             actions_private.queue:rwd actions_private.settings:r",
         functions: "actions.schema_version actions_private.claim actions_private.complete actions_private.current_life \

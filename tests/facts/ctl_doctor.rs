@@ -85,7 +85,7 @@ async fn doctor_names_rights_that_are_missing_and_migrate_brings_them_back() {
         ("revoke usage on schema actions_private from actions_worker", "usage on schema actions_private"),
         ("revoke execute on function actions_private.letters from actions_worker", "execute on function actions_private.letters"),
         (
-            "revoke all (project_id, action_id, event, actor, details) on actions_private.audit_log from actions_worker",
+            "revoke insert (project_id, action_id, event, actor, details, minute, count) on actions_private.audit_log from actions_worker",
             "insert on actions_private.audit_log",
         ),
     ] {

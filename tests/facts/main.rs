@@ -23,6 +23,7 @@ mod hostile;
 mod house;
 mod keep_alive;
 mod kill_switch;
+mod leadership;
 mod lost_answers;
 mod mail;
 mod mailboxes;

@@ -248,3 +248,37 @@ async fn strange_answers_harm_nobody_else() {
             .unwrap();
     assert_eq!(decided, 2, "the view reads what was stored");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_that_comes_with_every_event_is_one_audit_row_a_minute_with_a_count() {
+    let slugs: Vec<String> = (0..200).map(|n| format!("nobody_{n:03}_{}", "x".repeat(200))).collect();
+    let verdict = serde_json::json!({"override_roles": slugs}).to_string();
+    let stack = answering(Reply::json(verdict)).await;
+    stack.project("p").await;
+    stack.action("p", "pre_token_mint", &stack.endpoint.url("/"), "").await;
+    let mut workers = [stack.worker(&[]).await, stack.worker(&[]).await];
+    let requests = serde_json::Value::from(vec![serde_json::json!({"project_id": "p", "trigger": "pre_token_mint", "event": {}}); 60]);
+    // Twice, so that each worker has a first one and others.
+    for _ in 0..2 {
+        sqlx::query("select * from actions.enqueue_many($1::json, null)").bind(requests.to_string()).execute(&stack.core).await.unwrap();
+    }
+    until(&stack.ops, "all are decided", "select count(*) = 120 and bool_and(status = 'ok') from actions.recent_invocations").await;
+    for worker in &mut workers {
+        assert!(worker.drained().await.success());
+    }
+    // A minute may have ended in between.
+    let rows: Vec<(i32, String)> =
+        sqlx::query_as("select count, details::text from actions.audit_log where event = 'action.override_unknown_roles_dropped'")
+            .fetch_all(&stack.ops)
+            .await
+            .unwrap();
+    assert!(
+        rows.len() <= 2 && rows.iter().map(|(count, _)| count).sum::<i32>() == 120,
+        "{}: {:?}",
+        rows.len(),
+        rows.iter().map(|row| row.0).collect::<Vec<_>>()
+    );
+    let details: serde_json::Value = serde_json::from_str(&rows[0].1).unwrap();
+    assert_eq!((details["values"].as_array().unwrap().len(), &details["values_total"]), (50, &serde_json::json!(200)));
+    assert!(rows.iter().all(|(_, details)| details.len() < 8192));
+}

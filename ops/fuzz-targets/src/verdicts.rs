@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let project =
         Project { revision: 1, roles_action_override: choice & 128 == 0, role_slugs: ["member", "auditor"].map(str::to_owned).into() };
     let content_type = vec!["application/json".to_owned()];
-    let answer = Answer { http_status: 200, content_type, signature: Vec::new(), body: Body::Whole(body.to_vec()) };
+    let answer = Answer { http_status: 200, content_type, content_encoding: Vec::new(), signature: Vec::new(), body: Body::Whole(body.to_vec()) };
     let judgement = judge(&action, &project, &answer, &SignatureCheck::Absent);
 
     let denies = judgement.outcome.decision == Decision::Deny;
