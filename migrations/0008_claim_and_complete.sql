@@ -16,7 +16,7 @@ comment on type actions_private.claimed is
 
 create function actions_private.claim(
   token uuid, most integer, full_actions text[], tight_actions text[], rooms integer[], room_per_action integer,
-  worker text, look_back_ms integer, least_left_ms integer, says_awake boolean
+  worker text, look_back_ms integer, least_left_ms integer, says_awake boolean, fair_among integer default null
 ) returns setof actions_private.claimed
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -37,7 +37,40 @@ declare
   -- Where the rows are. They are locked, so they stay there.
   taken tid[];
 begin
-  if full_actions = '{}' and tight_actions = '{}' and room_per_action >= most then
+  if fair_among is not null then
+    -- More waits than one claim takes. One project's burst stands in front of all the others, so each
+    -- project has its first, then each its second, and so on. What others bring while a burst waits is
+    -- among the newest; `fair_among` says how many of these are looked at. Nothing is locked but what
+    -- is taken.
+    taken := array(
+      with oldest as materialized (
+        select q.ctid, q.id, q.action_id, q.project_id
+        from actions_private.queue as q
+        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
+        order by q.id
+        limit most
+      ), newest as materialized (
+        select q.ctid, q.id, q.action_id, q.project_id
+        from actions_private.queue as q
+        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
+        order by q.id desc
+        limit fair_among
+      ), numbered as (
+        select c.ctid, c.id, c.action_id, row_number() over (partition by c.action_id order by c.id) as n, row_number() over (partition by c.project_id order by c.id) as turn
+        from (select * from oldest union all select w.* from newest as w where w.id > (select max(o.id) from oldest as o)) as c
+      ), chosen as materialized (
+        select n.ctid
+        from numbered as n
+        left join unnest(tight_actions, rooms) as tight (action_id, room) on tight.action_id = n.action_id
+        where n.n <= coalesce(tight.room, room_per_action)
+        order by n.turn, n.id
+        limit most
+      )
+      select q.ctid
+      from actions_private.queue as q
+      where q.ctid = any (array(select c.ctid from chosen as c)) and q.claim_token is null
+      for update skip locked);
+  elsif full_actions = '{}' and tight_actions = '{}' and room_per_action >= most then
     taken := array(
       select q.ctid
       from actions_private.queue as q
@@ -91,8 +124,8 @@ begin
   end if;
 end
 $$;
-comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean) is
-  'Takes the oldest queued invocations for a worker, in no order: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue, least_left_ms null also at what has no time left. says_awake true promises for 250 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null, null);';
+comment on function actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean, integer) is
+  'Takes the oldest queued invocations for a worker, in no order; with fair_among in turns among the projects of the oldest and of so many of the newest: at most `most`, none of full_actions, of tight_actions at most their rooms, of others room_per_action. look_back_ms null looks at the whole queue, least_left_ms null also at what has no time left. says_awake true promises for 250 ms that the worker claims again by itself, false takes that back, null says nothing. Example: select id, remaining_ms from actions_private.claim(gen_random_uuid(), 64, ''{}'', ''{}'', ''{}'', 1024, ''worker-1'', null, null, null);';
 
 create function actions_private.complete(
   ids text[], tokens uuid[], statuses actions_private.final_status[], outcomes text[], http_statuses integer[], durations_ms double precision[], phases text[], errors text[], error_codes text[],

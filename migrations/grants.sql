@@ -30,7 +30,7 @@ grant select on actions_private.projects, actions_private.action_versions, actio
 grant select, insert, delete, update (in_flight, seen_at, awake_until) on actions_private.processes to actions_worker, actions_janitor;
 
 grant execute on function
-  actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean),
+  actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean, integer),
   actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
   actions_private.id_time(timestamptz), actions_private.letters(bigint, integer), actions_private.may_notify(), actions_private.notify_queue_usage(),
   actions_private.current_life()

@@ -1,5 +1,6 @@
 //! Wakes up, claims what there is room for, and starts a task for each call.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
                 crowd.saw(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
-                let newest = claims.last().map(|claim| Duration::from_secs_f64(claim.queue_ms.max(0.0) / 1000.0)).unwrap_or_default();
+                let newest = newest(&claims);
                 let rest = rhythm.found(&turn, Found { count: claims.len(), limit: room.limit, newest }, Instant::now());
                 worker.is_awake.store(rhythm.is_relied_on(), Ordering::Relaxed);
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
@@ -76,10 +77,22 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     worker.is_awake.store(false, Ordering::Relaxed);
     if rhythm.is_relied_on() {
         // Nobody shall rely on this worker while it drains; if this fails, they find out in 250 ms.
-        let nothing = Look { back: None, least_left: None, says_awake: Some(false) };
+        let nothing = Look { back: None, least_left: None, says_awake: Some(false), fair_among: None };
         let _ = claim(&worker.database, &worker.process.id, &bulkhead.room(0), nothing).await;
     }
     bulkhead.emptied().await;
+}
+
+/// How long the newest had waited of the project that brought most. The claims are sorted by age.
+fn newest(claims: &[Claim]) -> Duration {
+    let mut by_project: HashMap<&str, (usize, f64)> = HashMap::new();
+    for claim in claims {
+        let (count, newest) = by_project.entry(&claim.project_id).or_default();
+        *count += 1;
+        *newest = claim.queue_ms;
+    }
+    let most = by_project.into_values().max_by_key(|(count, _)| *count);
+    most.map(|(_, queue_ms)| Duration::from_secs_f64(queue_ms.max(0.0) / 1000.0)).unwrap_or_default()
 }
 
 /// What was enqueued longer ago has no time left, whatever its action's timeout: the longest,

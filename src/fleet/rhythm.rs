@@ -37,6 +37,11 @@ const FAR_LOOK_WHEN_CRAMPED: Duration = Duration::from_millis(20);
 /// A far look takes long where vacuum has not cleaned up; it may cost this share of the time.
 const FAR_LOOK_SHARE: u32 = 20;
 
+/// With more waiting than one claim takes, projects have turns: among so many of the newest.
+const FAIR_AMONG: i32 = 1_024;
+/// And now and then among all that can wait.
+const FAIR_AMONG_ALL: i32 = 50_000;
+
 /// When a look began, and a time that belongs to it.
 type Looked = Option<(Instant, Duration)>;
 
@@ -55,6 +60,8 @@ pub struct Rhythm {
     /// After a claim that took all it might: its beginning, and how old the newest of it was
     /// then. Older ones are in somebody's hands, so the next claim need not walk over them.
     reached: Looked,
+    /// The last claim took all it might: more waits.
+    is_behind: bool,
 }
 
 /// One claim.
@@ -73,7 +80,8 @@ pub struct Found {
     pub count: usize,
     /// It might have been so many.
     pub limit: usize,
-    /// How long the newest of them had waited.
+    /// How long the newest of them had waited; in turns among projects, the newest of the one that
+    /// brought most: the others' are among the newest of all.
     pub newest: Duration,
 }
 
@@ -87,7 +95,7 @@ pub struct Rest {
 
 impl Rhythm {
     pub fn new(poll: Duration, horizon: Duration) -> Self {
-        Self { poll, horizon, pause: poll, usual: 0.0, said_awake: None, looked: None, far_look: None, reached: None }
+        Self { poll, horizon, pause: poll, usual: 0.0, said_awake: None, looked: None, far_look: None, reached: None, is_behind: false }
     }
 
     /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
@@ -114,7 +122,8 @@ impl Rhythm {
         };
         // Ending what nobody can answer is for its waiter, and now and then for a far look.
         let least_left = (!is_far).then_some(LEAST_LEFT);
-        Turn { look: Look { back, least_left, says_awake }, is_awake, is_far, cramped, started: now }
+        let fair_among = self.is_behind.then_some(if is_far { FAIR_AMONG_ALL } else { FAIR_AMONG });
+        Turn { look: Look { back, least_left, says_awake, fair_among }, is_awake, is_far, cramped, started: now }
     }
 
     /// The rest after a claim.
@@ -128,6 +137,7 @@ impl Rhythm {
             self.far_look = Some((turn.started, took));
         }
         let is_all = found.count < found.limit;
+        self.is_behind = !is_all && found.count > 0;
         self.reached = (!is_all && found.count > 0).then_some((turn.started, found.newest));
         self.usual = (self.usual * 7.0 + found.count as f64) / 8.0;
         if turn.is_awake || (turn.cramped && self.usual >= BUSY) {
@@ -263,6 +273,20 @@ mod tests {
         let mut asleep = self::rhythm();
         let turn = asleep.turn(false, false, now);
         assert_eq!(asleep.found(&turn, Found { count: 2, limit: 2, newest: MS }, now).lasting, Duration::ZERO);
+    }
+
+    #[test]
+    fn while_more_waits_than_a_claim_takes_projects_have_turns() {
+        let now = Instant::now();
+        let mut rhythm = busy(now);
+        assert_eq!(rhythm.turn(false, false, now).look.fair_among, None, "at no cost where nobody queues");
+        let turn = rhythm.turn(false, false, now);
+        rhythm.found(&turn, Found { count: 128, limit: 128, newest: MS }, now);
+        let [near, far] = [10, 250].map(|ms| rhythm.turn(false, false, now + ms * MS).look.fair_among);
+        assert_eq!((near, far), (Some(FAIR_AMONG), Some(FAIR_AMONG_ALL)));
+        let turn = rhythm.turn(false, false, now);
+        rhythm.found(&turn, some(127), now);
+        assert_eq!(rhythm.turn(false, false, now).look.fair_among, None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::domain::Trigger;
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
 select id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, remaining_ms,
   queue_ms, claimed_unix, killed_reason, secret_version, secret_key_id, previous_secret_version, previous_secret_key_id, secret_seen
-from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// A claim that takes longer comes from a server that is away; what it took all the same expires.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -98,6 +98,9 @@ pub struct Look {
     /// Tells those who enqueue that this worker claims again by itself within milliseconds, or
     /// that it does so no more; `None` where nothing changed.
     pub says_awake: Option<bool>,
+    /// In turns among the projects of the oldest and of so many of the newest: where more waits than
+    /// one claim takes, a project's burst would hold up all others. `None` takes just the oldest.
+    pub fair_among: Option<i32>,
 }
 
 /// Claims for `worker` what there is room for; the oldest first.
@@ -124,7 +127,8 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
                 worker,
                 look.back.map(milliseconds),
                 look.least_left.map(milliseconds),
-                look.says_awake
+                look.says_awake,
+                look.fair_among
             ],
         )
         .await?;

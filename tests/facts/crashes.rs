@@ -216,7 +216,8 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
                 .bind("worker-facts")
                 .bind(None::<i32>)
                 .bind(None::<i32>)
-                .bind(None::<bool>),
+                .bind(None::<bool>)
+                .bind(None::<i32>),
         ),
         ("off", &worker, sqlx::query(notify::NOTIFY).bind(["me"]).bind(["[]"])),
         ("on", &worker, sqlx::query(notify::NOTIFY_WITH_COMMIT).bind(["me"]).bind(["[]"])),

@@ -32,7 +32,8 @@ async fn claimed(stack: &Stack, database: &Database, count: usize) -> Vec<Claim>
     }
     ids.sort(); // two of the same millisecond may be in any order
     let room = Room { limit: 100, per_action: 100, tight: Vec::new() };
-    let claims = claim(database, "worker-facts", &room, Look { back: None, least_left: None, says_awake: None }).await.unwrap();
+    let claims =
+        claim(database, "worker-facts", &room, Look { back: None, least_left: None, says_awake: None, fair_among: None }).await.unwrap();
     assert_eq!(claims.iter().map(|claim| &claim.id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
     claims
 }
@@ -141,7 +142,9 @@ async fn what_is_claimed_is_claimed_once() {
     let room = Room { limit: 100, per_action: 100, tight: Vec::new() };
     let cramped = Room { limit: 100, per_action: 50, tight: vec![(claims[0].action_id.clone(), 20)] };
     for room in [room, cramped] {
-        let again = claim(&database, "worker-other", &room, Look { back: None, least_left: None, says_awake: None }).await.unwrap();
+        let again = claim(&database, "worker-other", &room, Look { back: None, least_left: None, says_awake: None, fair_among: None })
+            .await
+            .unwrap();
         assert!(again.is_empty(), "{again:?}");
     }
 }

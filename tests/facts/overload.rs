@@ -44,8 +44,9 @@ async fn what_has_no_time_left_is_passed_by_except_by_far_looks() {
 
     let free = Room { limit: 1, per_action: 100, tight: Vec::new() };
     let cramped = Room { limit: 1, per_action: 1, tight: vec![("action_of_another".to_owned(), 1)] };
-    let near = Look { back: Some(Duration::from_secs(60)), least_left: Some(Duration::from_millis(200)), says_awake: None };
-    let far = Look { back: None, least_left: None, says_awake: None };
+    let near =
+        Look { back: Some(Duration::from_secs(60)), least_left: Some(Duration::from_millis(200)), says_awake: None, fair_among: None };
+    let far = Look { back: None, least_left: None, says_awake: None, fair_among: None };
     for room in [free, cramped] {
         for (look, expected) in [(near, &in_time), (far, &late)] {
             let claims = claim(&database, "worker-facts", &room, look).await.unwrap();
@@ -142,4 +143,48 @@ async fn several_who_give_up_are_answered_in_the_order_in_which_they_ask() {
             assert!(state.event_id.starts_with("evt_") && state.action_id.is_some());
         }
     }
+}
+
+#[tokio::test]
+async fn behind_a_burst_every_other_project_has_its_turn_with_the_next_claim() {
+    let stack = answering(Reply::json("{}")).await;
+    for project in ["burst", "early", "late", "later"] {
+        stack.project(project).await;
+        stack.action(project, "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    }
+    let early = enqueue(&stack.core, "early", "pre_register", "{}").await;
+    let owner = stack.database.owner().await;
+    let burst =
+        "select count(*) from actions.enqueue_many(array_fill('burst'::text, array[500]), array_fill('pre_register'::text, array[500]),
+        array_fill('{}'::json, array[500]), null, null)";
+    sqlx::query(burst).execute(&owner).await.unwrap();
+    let mut after = Vec::new();
+    for project in ["late", "later", "later"] {
+        after.push(enqueue(&stack.core, project, "pre_register", "{}").await);
+    }
+    let database = store(&stack.database.url("worker"));
+    let look = |fair_among| Look { back: None, least_left: None, says_awake: None, fair_among };
+    let room = Room { limit: 6, per_action: 100, tight: Vec::new() };
+    let projects = async |fair_among| -> Vec<(String, String)> {
+        let claims = claim(&database, "worker-facts", &room, look(fair_among)).await.unwrap();
+        claims.into_iter().map(|claim| (claim.project_id, claim.id)).collect()
+    };
+    let counts = |claims: &[(String, String)], project: &str| claims.iter().filter(|(of, _)| of == project).count();
+    let fair = projects(Some(10)).await;
+    assert_eq!(["early", "burst", "late", "later"].map(|project| counts(&fair, project)), [1, 2, 1, 2], "{fair:?}");
+    for state in after.iter().chain([&early]) {
+        assert!(fair.iter().any(|(_, id)| id == state.id()));
+    }
+    // Of one project the oldest come first, and nothing is passed over for good.
+    let rest = projects(Some(10)).await;
+    assert_eq!(counts(&rest, "burst"), 6);
+    let waiting: Vec<String> = sqlx::query_scalar("select id from actions_private.queue where claim_token is null order by id limit 1")
+        .fetch_all(&owner)
+        .await
+        .unwrap();
+    assert!(rest.iter().all(|(_, id)| *id < waiting[0]), "in order");
+    // A bulkhead holds here, too.
+    let tight = Room { limit: 6, per_action: 2, tight: Vec::new() };
+    assert_eq!(claim(&database, "worker-facts", &tight, look(Some(10))).await.unwrap().len(), 2);
+    assert_eq!(projects(None).await.len(), 6);
 }
