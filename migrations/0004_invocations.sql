@@ -180,45 +180,67 @@ create index ended_without_verdict on actions_private.invocations (finished_at) 
 -- The net under the partitions: if nobody made them ahead, nothing is lost.
 create table actions_private.invocations_default partition of actions_private.invocations default;
 
-create function actions_private.make_partitions(days_ahead integer) returns integer
+create function actions_private.make_partition(day date) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 -- Behind whoever waits for a lock on the history, every worker would wait, too.
 set lock_timeout = '500ms'
 as $$
 declare
-  today constant date := (now() at time zone 'UTC')::date;
-  day date;
-  partition text;
-  lower_id text;
-  upper_id text;
-  made integer := 0;
+  partition constant text := 'invocations_' || to_char(day, 'YYYYMMDD');
+  lower_id constant text := 'inv_' || actions_private.id_time(day::timestamp at time zone 'UTC');
+  upper_id constant text := 'inv_' || actions_private.id_time((day + 1)::timestamp at time zone 'UTC');
 begin
   perform pg_advisory_xact_lock(hashtext('actions_private.invocations partitions'));
-  for day in select today + n from generate_series(0, days_ahead) as n loop
-    partition := 'invocations_' || to_char(day, 'YYYYMMDD');
-    continue when to_regclass('actions_private.' || partition) is not null;
-    lower_id := 'inv_' || actions_private.id_time(day::timestamp at time zone 'UTC');
-    upper_id := 'inv_' || actions_private.id_time((day + 1)::timestamp at time zone 'UTC');
-    execute format('create table actions_private.%I (like actions_private.invocations including all)', partition);
-    -- A day that fills is analyzed again every few seconds. The usual sample, 30,000 rows, takes
-    -- half a second of a core each time, and people wait behind it.
-    execute format('alter table actions_private.%I %s', partition, (
-      select string_agg(format('alter %I set statistics 10', a.attname), ', ')
-      from pg_attribute as a where a.attrelid = 'actions_private.invocations'::regclass and a.attnum > 0 and not a.attisdropped));
-    -- Rows of this day that the net caught move into their own partition.
-    execute format(
-      'with caught as (delete from actions_private.invocations_default where id >= %L and id < %L returning *)
-       insert into actions_private.%I select * from caught', lower_id, upper_id, partition);
-    execute format(
-      'alter table actions_private.invocations attach partition actions_private.%I for values from (%L) to (%L)',
-      partition, lower_id, upper_id);
-    made := made + 1;
-  end loop;
-  return made;
+  if to_regclass('actions_private.' || partition) is not null then
+    return false;
+  end if;
+  execute format('create table actions_private.%I (like actions_private.invocations including all)', partition);
+  -- A day that fills is analyzed again every few seconds. The usual sample, 30,000 rows, takes
+  -- half a second of a core each time, and people wait behind it.
+  execute format('alter table actions_private.%I %s', partition, (
+    select string_agg(format('alter %I set statistics 10', a.attname), ', ')
+    from pg_attribute as a where a.attrelid = 'actions_private.invocations'::regclass and a.attnum > 0 and not a.attisdropped));
+  -- Rows of this day that the net caught move into their own partition.
+  execute format(
+    'with caught as (delete from actions_private.invocations_default where id >= %L and id < %L returning *)
+     insert into actions_private.%I select * from caught', lower_id, upper_id, partition);
+  execute format(
+    'alter table actions_private.invocations attach partition actions_private.%I for values from (%L) to (%L)',
+    partition, lower_id, upper_id);
+  return true;
 end
 $$;
-comment on function actions_private.make_partitions(integer) is
-  'Makes the daily partitions from today (UTC) to days_ahead days from now; returns how many were new. Example: select actions_private.make_partitions(7);';
+comment on function actions_private.make_partition(date) is
+  'Makes the partition of a day (UTC), with what the default partition holds of it; false if it is there. Example: select actions_private.make_partition(current_date);';
+
+create function actions_private.id_moment(id text) returns timestamptz
+language sql immutable parallel safe
+return pg_catalog.to_timestamp((
+  select pg_catalog.sum((pg_catalog.strpos('0123456789ABCDEFGHJKMNPQRSTVWXYZ', pg_catalog.substr(pg_catalog.right(id, 26), place, 1)) - 1)
+    * (32::numeric ^ (10 - place)))
+  from pg_catalog.generate_series(1, 10) as place)::double precision / 1000);
+comment on function actions_private.id_moment(text) is
+  'When an id was made; the reverse of id_time. Example: select actions_private.id_moment(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
+
+-- The days ahead come first: a day that cannot be made because of what the net caught must not keep
+-- the next ones from being there in time.
+create function actions_private.days_to_make(days_ahead integer, keep_days integer) returns setof date
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select d.day
+  from (
+    select ahead.n as turn, (now() at time zone 'UTC')::date + ahead.n as day from generate_series(0, days_ahead) as ahead (n)
+    union
+    select 1000000, (actions_private.id_moment(i.id) at time zone 'UTC')::date
+    from (select c.id from actions_private.invocations_default as c order by c.id desc limit 100000) as i
+    where i.id >= 'inv_' || actions_private.id_time(now() - keep_days * interval '1 day') and i.id < 'inv_' || actions_private.id_time(now())
+  ) as d
+  where to_regclass('actions_private.invocations_' || to_char(d.day, 'YYYYMMDD')) is null
+  group by d.day
+  order by min(d.turn), d.day;
+end;
+comment on function actions_private.days_to_make(integer, integer) is
+  'Days whose partition is missing: from today to days_ahead days from now, then those of which the default partition holds rows that are kept. Example: select * from actions_private.days_to_make(7, 30);';
 
 -- Days that are over are added up before they are dropped, a few minutes of ids at a time.
 create table actions_private.counted_until (
@@ -279,6 +301,24 @@ $$;
 comment on function actions_private.count_next() is
   'Adds up the next ten minutes that are over for an hour; false where there are none yet. Example: select actions_private.count_next();';
 
+create function actions_private.sweep_default(keep_days integer) returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  with gone as (
+    delete from actions_private.invocations_default as d
+    where d.ctid = any (array(
+      select i.ctid from actions_private.invocations_default as i
+      where keep_days >= 1
+        and i.id < 'inv_' || actions_private.id_time(now() - keep_days * interval '1 day')
+        and i.id < (select c.next_id from actions_private.counted_until as c)
+      order by i.id limit 10000))
+    returning 1
+  )
+  select count(*) from gone;
+end;
+comment on function actions_private.sweep_default(integer) is
+  'Deletes up to 10,000 rows of the default partition that are past the retention and added up; returns how many. Example: select actions_private.sweep_default(30);';
+
 create function actions_private.drop_partitions(keep_days integer) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
@@ -310,7 +350,7 @@ $$;
 comment on function actions_private.drop_partitions(integer) is
   'Drops partitions whose whole day is more than keep_days days ago; returns how many. Example: select actions_private.drop_partitions(30);';
 
-select actions_private.make_partitions(7);
+select actions_private.make_partition((now() at time zone 'UTC')::date + n) from generate_series(0, 7) as n;
 
 -- What the programs and the SQL functions must agree on; the leading janitor publishes its configuration here.
 create table actions_private.settings (

@@ -57,7 +57,8 @@ grant execute on function
   actions_private.write_audit(actions.actions, actions.actions, text, text),
   actions_private.end_without_verdict(text[], text, text, text), actions_private.id_time(timestamptz), actions_private.letters(bigint, integer),
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
-  actions_private.make_partitions(integer), actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_life(),
+  actions_private.make_partition(date), actions_private.days_to_make(integer, integer), actions_private.sweep_default(integer),
+  actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_life(),
   actions_private.may_notify(), actions_private.notify_queue_usage()
 to actions_janitor;
 

@@ -42,11 +42,12 @@ async fn look_at_everything(database: &Database, epoch: i64) -> Result<Duration,
 }
 
 async fn keep(database: &Database, epoch: i64, retention_days: u32) -> Result<(), StoreError> {
-    let made = chores::make_partitions(database).await?;
+    let made = chores::make_partitions(database, retention_days).await?;
     while chores::count_next(database).await? {}
     let dropped = chores::drop_partitions(database, epoch, retention_days).await?;
-    if made + dropped > 0 {
-        tracing::info!(made, dropped, "partitions");
+    let swept = chores::sweep_default(database, retention_days).await?;
+    if made > 0 || dropped > 0 || swept > 0 {
+        tracing::info!(made, dropped, swept, "partitions");
     }
     chores::forget_event_keys(database).await?;
     processes::forget_silent(database).await

@@ -23,9 +23,17 @@ select 'expired' as status, e.invocation_id, e.reply_to, e.outcome::text as outc
 from (select where actions_private.leads($1)) as lead
 cross join lateral actions_private.end_without_verdict($2, 'expired', 'deadline_passed', 'the deadline passed before the fleet had a result') as e";
 
-/// Makes the days ahead.
-pub const MAKE_PARTITIONS: &str = "-- make partitions: a week ahead
-select actions_private.make_partitions(7)";
+/// Days that need a partition: the week ahead first.
+pub const DAYS_TO_MAKE: &str = "-- days to make: whose partition is missing
+select d::text from actions_private.days_to_make(7, $1) as d";
+
+/// Makes one, in a transaction of its own.
+pub const MAKE_PARTITION: &str = "-- make partition: of a day
+select actions_private.make_partition($1::text::date)";
+
+/// What the default partition holds beyond the retention.
+pub const SWEEP_DEFAULT: &str = "-- sweep default: rows that are past retention
+select actions_private.sweep_default($1)";
 
 /// Adds up what will be dropped one day. Any janitor may: a row that is locked makes it happen once.
 pub const COUNT_NEXT: &str = "-- count next: ten minutes of invocations that are over
@@ -73,9 +81,32 @@ pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, S
     }
 }
 
-/// Makes partitions ahead; returns how many.
-pub async fn make_partitions(database: &Database) -> Result<i32, StoreError> {
-    Ok(database.row_within(LONG_ANSWER, MAKE_PARTITIONS, params![]).await?.try_get(0)?)
+/// Makes the partitions that are missing, each by itself; returns how many. One that cannot be made
+/// is tried again, and keeps no other from being made.
+pub async fn make_partitions(database: &Database, retention_days: u32) -> Result<usize, StoreError> {
+    let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
+    let days: Vec<String> = scalars(&database.rows_within(LONG_ANSWER, DAYS_TO_MAKE, params![keep]).await?)?;
+    let mut made = 0;
+    for day in days {
+        match database.rows_within(LONG_ANSWER, MAKE_PARTITION, params![day]).await {
+            Ok(_) => made += 1,
+            Err(error) => tracing::warn!(%error, day, "a partition could not be made; it is tried again in a minute"),
+        }
+    }
+    Ok(made)
+}
+
+/// Deletes what the default partition holds beyond the retention, some rows at a time; returns how many.
+pub async fn sweep_default(database: &Database, retention_days: u32) -> Result<i64, StoreError> {
+    let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
+    let mut swept = 0;
+    loop {
+        let some: i64 = database.row_within(LONG_ANSWER, SWEEP_DEFAULT, params![keep]).await?.try_get(0)?;
+        swept += some;
+        if some == 0 {
+            return Ok(swept);
+        }
+    }
 }
 
 /// Adds up ten minutes of invocations; false where there is nothing to add up yet.

@@ -63,11 +63,11 @@ pub const RIGHTS: [Rights; 5] = [
             actions_private.kill_figures:r actions_private.leadership:rw actions_private.life:r actions_private.mail_outbox:raw \
             actions_private.migrations:r actions_private.processes:rawd actions_private.project_members:r \
             actions_private.projects:r actions_private.queue:rwd actions_private.settings:rw",
-        functions: "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.current_life actions_private.drop_partitions \
+        functions: "actions.schema_version actions_private.can_deny actions_private.count_next actions_private.current_life actions_private.days_to_make actions_private.drop_partitions \
             actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_queued_of_killed \
             actions_private.end_without_verdict actions_private.forget_event_keys actions_private.id_time actions_private.kill_action actions_private.leads \
-            actions_private.letters actions_private.make_partitions actions_private.may_notify actions_private.notify_queue_usage actions_private.outcome_without_verdict \
-            actions_private.recent_seconds actions_private.send_checks actions_private.take_lead actions_private.write_audit",
+            actions_private.letters actions_private.make_partition actions_private.may_notify actions_private.notify_queue_usage actions_private.outcome_without_verdict \
+            actions_private.recent_seconds actions_private.send_checks actions_private.sweep_default actions_private.take_lead actions_private.write_audit",
     },
     Rights {
         role: "actions_admin",

@@ -209,23 +209,52 @@ async fn partitions_are_made_ahead_and_dropped_after_retention_and_what_the_net_
     let owner = database().await.owner().await;
     let insert = "insert into actions_private.invocations
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, enqueued_at, finished_at)
-        values ('inv_' || actions_private.id_time(now() + $1::interval) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, 'ok', '{}', now(), now())";
+        values ('inv_' || actions_private.id_time(now() + $1::interval) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, 'ok', '{}', now() + $1::interval, now())";
     for age in ["9 days", "-40 days"] {
         sqlx::query(&insert.replace("$1", &format!("'{age}'"))).execute(&owner).await.unwrap();
     }
     let in_net = "select count(*) from actions_private.invocations_default";
     assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 2);
-    let made: i32 = sqlx::query_scalar("select actions_private.make_partitions(10)").fetch_one(&owner).await.unwrap();
-    assert_eq!(made, 3);
+    let missing = "select count(*) from actions_private.days_to_make(10, 30)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(missing).fetch_one(&owner).await.unwrap(), 3, "none for a day that is past retention");
+    let make = "select count(*) filter (where actions_private.make_partition(d)) from actions_private.days_to_make(10, 30) as d";
+    assert_eq!(sqlx::query_scalar::<_, i64>(make).fetch_one(&owner).await.unwrap(), 3);
+    assert_eq!(sqlx::query_scalar::<_, i64>(missing).fetch_one(&owner).await.unwrap(), 0);
     let sampled = "select count(distinct attrelid) > 3 and bool_and(attstattarget = 10) from pg_attribute
         where attrelid::regclass::text ~ '^actions_private.invocations_2[0-9]*$' and attnum > 0";
     assert!(sqlx::query_scalar::<_, bool>(sampled).fetch_one(&owner).await.unwrap(), "a filling day is analyzed often, and by little");
     assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 1);
     sqlx::query("create table actions_private.invocations_20200101 partition of actions_private.invocations for values from ('inv_0') to ('inv_00')").execute(&owner).await.unwrap();
     let drop = "select actions_private.drop_partitions(30)";
+    let sweep = "select actions_private.sweep_default(30)";
     assert_eq!(sqlx::query_scalar::<_, i32>(drop).fetch_one(&owner).await.unwrap(), 0, "not before it was added up");
+    assert_eq!(sqlx::query_scalar::<_, i64>(sweep).fetch_one(&owner).await.unwrap(), 0, "not before it was added up");
     while sqlx::query_scalar("select actions_private.count_next()").fetch_one(&owner).await.unwrap() {}
     assert_eq!(sqlx::query_scalar::<_, i32>(drop).fetch_one(&owner).await.unwrap(), 1);
+    assert_eq!(sqlx::query_scalar::<_, i64>(sweep).fetch_one(&owner).await.unwrap(), 1, "what is past retention leaves the net, too");
+    assert_eq!(sqlx::query_scalar::<_, i64>(in_net).fetch_one(&owner).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_day_that_was_missed_is_made_late_with_what_the_net_caught_of_it() {
+    let owner = database().await.owner().await;
+    sqlx::query(
+        "insert into actions_private.invocations
+        (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, enqueued_at, finished_at)
+        select 'inv_' || actions_private.id_time(now() - days * interval '1 day') || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1,
+          false, 'ok', '{}', now(), now()
+        from unnest(array[2, 2, 3]) as days",
+    )
+    .execute(&owner)
+    .await
+    .unwrap();
+    let days = "select string_agg(((now() at time zone 'UTC')::date - d)::text, ' ') from actions_private.days_to_make(8, 30) as d";
+    let missing: String = sqlx::query_scalar(days).fetch_one(&owner).await.unwrap();
+    assert_eq!(missing, "-8 3 2", "what comes is made before what was");
+    sqlx::query("select actions_private.make_partition(d) from actions_private.days_to_make(8, 30) as d").execute(&owner).await.unwrap();
+    let where_they_are = "select string_agg(n::text, ' ') from (select count(*) as n from actions_private.invocations
+        where tableoid <> 'actions_private.invocations_default'::regclass group by tableoid order by 1) as per_day";
+    assert_eq!(sqlx::query_scalar::<_, String>(where_they_are).fetch_one(&owner).await.unwrap(), "1 2");
 }
 
 #[tokio::test]
