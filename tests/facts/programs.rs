@@ -180,9 +180,10 @@ async fn a_program_tells_the_age_of_each_loop_and_its_metrics_in_the_form_that_i
     for _ in 0..3 {
         assert_eq!(invoke(&stack, "p", "pre_register").await.status, "http_error");
     }
-    for (address, loops) in
-        [(&worker_at, &["beat", "claim", "listen", "record_secrets", "tell", "write_back"][..]), (&janitor_at, &["housekeeping", "tick"])]
-    {
+    for (address, loops) in [
+        (&worker_at, &["beat", "claim", "listen", "record_secrets", "tell", "write_back"][..]),
+        (&janitor_at, &["housekeeping", "leadership", "tick"]),
+    ] {
         let (status, text) = scrape::get(address, "/healthz").await;
         let told: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
         assert_eq!((status, text.lines().next(), told.as_slice()), (200, Some("ok"), loops), "{text}");
