@@ -35,6 +35,17 @@ comment on table actions_private.leadership is
   'One row: which janitor leads. Every duty of the leader names its epoch.';
 insert into actions_private.leadership default values;
 
+-- While calls to unrelated customers fail at once, the fault is the fleet's, and nobody is killed for it.
+create table actions_private.kill_holds (
+  since timestamptz not null primary key,
+  until timestamptz,
+  why   text        not null,
+  constraint it_ends_after_it_began check (until >= since)
+);
+comment on table actions_private.kill_holds is
+  'Times in which the fleet''s own network failed: calls that did not reach their endpoint then never count. until is null while it lasts.';
+create unique index one_hold_at_a_time on actions_private.kill_holds ((true)) where until is null;
+
 create table actions_private.audit_log (
   id         bigint      generated always as identity primary key,
   at         timestamptz not null default clock_timestamp(),

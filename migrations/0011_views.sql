@@ -53,6 +53,18 @@ $$;
 comment on function actions.recent(text, integer) is
   'The last n invocations of an action, newest first. Example: select status, http_status, error from actions.recent(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', 20);';
 
+create view actions_private.calls as
+select i.id, i.action_id, i.status, i.http_status, i.enqueued_at, i.finished_at, u.is_unreached,
+  u.is_unreached
+    and exists (select from actions_private.kill_holds as h where i.finished_at >= h.since and (h.until is null or i.finished_at <= h.until)) as is_held
+from actions_private.invocations as i
+cross join lateral (
+  select i.status = 'network_error' or coalesce(i.error_code in ('timeout_dns', 'timeout_connect'), false) as is_unreached
+) as u
+where not i.test and i.status not in ('killed', 'expired');
+comment on view actions_private.calls is
+  'What the kill-switch looks at: calls of people''s events. is_unreached: it may not have reached its endpoint because of a network; is_held: so it does not count, because kills were held. Example: select count(*) from actions_private.calls where is_held;';
+
 -- The kill-switch's own view of the world, and how far each action is from a trip.
 create view actions_private.kill_figures as
 select a.id as action_id, a.project_id, w.calls, w.errors, w.timeouts,
@@ -70,9 +82,9 @@ cross join lateral (
   select count(*) as calls,
     count(*) filter (where i.status not in ('ok', 'rejected')) as errors,
     count(*) filter (where i.status = 'timeout') as timeouts
-  from actions_private.invocations as i
+  from actions_private.calls as i
   where i.action_id = a.id and i.finished_at > greatest(now() - s.window_s * interval '1 second', a.counting_since - interval '1 minute')
-    and i.enqueued_at >= a.counting_since and not i.test and i.status not in ('killed', 'expired')
+    and i.enqueued_at >= a.counting_since and not i.is_held
 ) as w
 cross join lateral (
   select count(*) as length
@@ -80,10 +92,10 @@ cross join lateral (
     select bool_and(coalesce(l.http_status >= 500 and l.status = 'http_error', false)) over (order by l.finished_at desc, l.id desc) as unbroken
     from (
       select i.id, i.finished_at, i.http_status, i.status
-      from actions_private.invocations as i
+      from actions_private.calls as i
       -- The first bounds the walk along the index, give or take clocks; the second is the rule.
       where i.action_id = a.id and i.finished_at >= a.counting_since - interval '1 minute' and i.enqueued_at >= a.counting_since
-        and not i.test and i.status not in ('killed', 'expired')
+        and not i.is_held
       order by i.finished_at desc, i.id desc
       limit s.consecutive_5xx
     ) as l
@@ -191,6 +203,66 @@ from actions_private.processes as p
 cross join actions_private.leadership as l;
 comment on view actions.fleet is
   'Workers and janitors that reported themselves. Example: select kind, host, version, in_flight, heartbeat_at, leads from actions.fleet where alive;';
+
+-- What PostgreSQL shows of a session it shows to that session's role, and to those who may read statistics.
+create function actions.oldest_snapshot_s() returns double precision
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(extract(epoch from clock_timestamp() - min(x.since)), 0)::double precision
+  from (
+    select s.xact_start as since from pg_stat_activity as s where s.datname = current_database() and s.backend_xmin is not null
+    union all
+    select t.prepared from pg_prepared_xacts as t where t.database = current_database()
+  ) as x;
+end;
+comment on function actions.oldest_snapshot_s() is
+  'Age in seconds of the oldest transaction that keeps vacuum from cleaning up, as far as the owner of the schema may see. Example: select actions.oldest_snapshot_s();';
+
+create view actions.fleet_health as
+with seen as (
+  select
+    (select count(*) from actions.fleet as f where f.alive and f.kind = 'worker') as workers_alive,
+    (select count(*) from actions.fleet as f where f.alive and f.kind = 'janitor') as janitors_alive,
+    (select l.holder from actions_private.leadership as l where l.expires_at > clock_timestamp()) as leader,
+    q.oldest_queued_ms, q.expired_last_minute, q.finished_last_minute, q.mails_waiting, q.notify_queue_usage,
+    h.since as held_since, h.why as held_because,
+    (select case when bool_or(c.diagnosis = 'fleet') then 'fleet' when bool_or(c.diagnosis = 'endpoint') then 'endpoint'
+       when bool_or(c.diagnosis = 'well') then 'well' else 'unknown' end from actions.check_health as c) as checks_diagnosis,
+    actions.oldest_snapshot_s() as oldest_snapshot_s,
+    (select count(*) from (select from actions_private.invocations_default limit 100000) as d) as default_partition_rows,
+    (select m.last_error from actions_private.mail_outbox as m where m.sent_at is null and m.refused_at is null and m.last_error is not null
+     order by m.id desc limit 1) as last_mail_error
+  from actions.queue_health as q
+  left join actions_private.kill_holds as h on h.until is null
+), judged as (
+  select s.*, array_remove(array[
+    case when s.workers_alive = 0 then 'no worker is alive' end
+  ], null) as is_down,
+  array_remove(array[
+    case when s.janitors_alive = 0 then 'no janitor is alive' when s.leader is null then 'no janitor leads' end,
+    case when s.held_since is not null then format('kills are held since %s: %s', to_char(s.held_since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), s.held_because) end,
+    case when s.checks_diagnosis = 'fleet' then 'the test events of most actions fail: see actions.check_health' end,
+    case when s.oldest_queued_ms > 1000 then format('the oldest invocation waits for %s ms', round(s.oldest_queued_ms)) end,
+    case when s.expired_last_minute >= 5 and 100 * s.expired_last_minute > s.finished_last_minute
+      then format('%s of %s invocations of the last minute expired', s.expired_last_minute, s.finished_last_minute) end,
+    case when s.notify_queue_usage >= 0.25 then format('the queue of notifications is %s %% full: see actionsctl doctor', round(100 * s.notify_queue_usage)) end,
+    case when s.oldest_snapshot_s > 600 then format('a transaction is open for %s s, and vacuum waits for it', round(s.oldest_snapshot_s)) end,
+    case when s.default_partition_rows > 0 then 'the default partition holds rows: the partition of their day could not be made' end,
+    case when s.last_mail_error is not null then format('mails wait: %s', s.last_mail_error) end
+  ], null) as is_degraded
+  from seen as s
+)
+select workers_alive, janitors_alive, leader, oldest_queued_ms, expired_last_minute, held_since is not null as kills_held, checks_diagnosis,
+  notify_queue_usage, oldest_snapshot_s, default_partition_rows, mails_waiting, last_mail_error,
+  case when is_down <> '{}' then 'down' when is_degraded <> '{}' then 'degraded' else 'well' end as status,
+  nullif(array_to_string(is_down || is_degraded, '; '), '') as why
+from judged;
+comment on view actions.fleet_health is
+  'One row: how the fleet as a whole is, and why it is not well. Example: select status, why from actions.fleet_health;';
+comment on column actions.fleet_health.kills_held is
+  'Calls to unrelated customers fail at once: nobody is killed for calls that do not reach their endpoint.';
+comment on column actions.fleet_health.status is
+  'well, degraded, or down where nothing is called; why says the reasons.';
 
 create view actions.audit_log as
 select at, project_id, action_id, event, actor, details, count

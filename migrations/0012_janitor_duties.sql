@@ -28,7 +28,7 @@ comment on function actions_private.leads(bigint) is
 -- reads those that were enabled again, by an index of their own: what was before does not count.
 create function actions_private.recent_seconds(look_back_ms double precision) returns table (
   action_id text, second bigint, counting_since timestamptz, calls bigint, errors bigint, timeouts bigint,
-  row_broken_at timestamptz, fives_at timestamptz[]
+  row_broken_at timestamptz, fives_at timestamptz[], tried bigint, unreached bigint
 )
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off set max_parallel_workers_per_gather = 0
@@ -40,20 +40,61 @@ declare
 begin
   return query
   select i.action_id, floor(date_part('epoch', i.finished_at))::bigint as second, a.counting_since,
+    count(*) filter (where not i.is_held),
+    count(*) filter (where not i.is_held and i.status not in ('ok', 'rejected')),
+    count(*) filter (where not i.is_held and i.status = 'timeout'),
+    max(i.finished_at) filter (where not i.is_held and (i.status = 'http_error' and i.http_status >= 500) is not true),
+    array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500),
     count(*),
-    count(*) filter (where i.status not in ('ok', 'rejected')),
-    count(*) filter (where i.status = 'timeout'),
-    max(i.finished_at) filter (where (i.status = 'http_error' and i.http_status >= 500) is not true),
-    array_agg(i.finished_at) filter (where i.status = 'http_error' and i.http_status >= 500)
-  from actions_private.invocations as i
+    count(*) filter (where i.is_unreached)
+  from actions_private.calls as i
   left join actions_private.actions as a on a.id = i.action_id and a.counting_since > a.created_at
-  where i.finished_at >= since and not i.test and i.status not in ('killed', 'expired')
-    and (a.id is null or i.enqueued_at >= a.counting_since)
+  where i.finished_at >= since and (a.id is null or i.enqueued_at >= a.counting_since)
   group by i.action_id, second, a.counting_since;
 end
 $$;
 comment on function actions_private.recent_seconds(double precision) is
   'What finished in the last look_back_ms, and before in the same second, for each action and second: what the kill-switch counts. counting_since is null unless the action was enabled again. Example: select action_id, calls, errors from actions_private.recent_seconds(4000);';
+
+create function actions_private.customers_of(action_ids text[]) returns table (host text, project_id text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select distinct lower(substring(v.endpoint_url from '://([[][^]]*[]]|[^/:?#]+)') collate "C"), a.project_id
+  from actions_private.actions as a
+  join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
+  where a.id = any (action_ids);
+end;
+comment on function actions_private.customers_of(text[]) is
+  'Which hosts these actions call, and for which projects. Example: select * from actions_private.customers_of(array[''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
+
+create function actions_private.hold_kills(epoch bigint, since timestamptz, why text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not actions_private.leads(epoch) then
+    return false;
+  end if;
+  insert into actions_private.kill_holds as h (since, why) values (hold_kills.since, hold_kills.why)
+  on conflict on constraint kill_holds_pkey do update set until = null;
+  return true;
+end
+$$;
+comment on function actions_private.hold_kills(bigint, timestamptz, text) is
+  'From since on, calls that do not reach their endpoint do not count, until free_kills. Example: select actions_private.hold_kills(7, now(), ''most calls fail'');';
+
+create function actions_private.free_kills(epoch bigint) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not actions_private.leads(epoch) then
+    return false;
+  end if;
+  update actions_private.kill_holds as h set until = greatest(h.since, clock_timestamp()) where h.until is null;
+  return found;
+end
+$$;
+comment on function actions_private.free_kills(bigint) is
+  'Ends what hold_kills began; what happened meanwhile stays uncounted. Example: select actions_private.free_kills(7);';
 
 create function actions_private.kill_action(
   epoch bigint, action_id text, counting_since timestamptz, reason text, figures json, subject text, text_body text, html_body text

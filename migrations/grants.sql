@@ -49,6 +49,7 @@ grant insert (project_id, action_id, recipient, subject, text_body, html_body),
   update (attempts, next_attempt_at, sent_at, refusals, refused_since, refused_at, last_error) on actions_private.mail_outbox to actions_janitor;
 grant update (queue_allowance_ms, window_s, error_ratio, timeout_ratio, consecutive_5xx, min_samples)
   on actions_private.settings to actions_janitor;
+grant insert, update (until) on actions_private.kill_holds to actions_janitor;
 grant execute on function
   actions_private.take_lead(text, interval), actions_private.leads(bigint),
   actions_private.kill_action(bigint, text, timestamptz, text, json, text, text, text),
@@ -59,7 +60,8 @@ grant execute on function
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
   actions_private.make_partition(date), actions_private.days_to_make(integer, integer), actions_private.sweep_default(integer),
   actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_life(),
-  actions_private.may_notify(), actions_private.notify_queue_usage()
+  actions_private.may_notify(), actions_private.notify_queue_usage(),
+  actions_private.customers_of(text[]), actions_private.hold_kills(bigint, timestamptz, text), actions_private.free_kills(bigint)
 to actions_janitor;
 
 -- Control planes: configure.
@@ -79,3 +81,5 @@ grant execute on function actions.schema_version() to actions_core, actions_work
 -- Operators: look.
 grant select on all tables in schema actions to actions_ops;
 grant execute on function actions.recent(text, integer) to actions_ops, actions_admin;
+-- A view calls functions as whoever looks.
+grant execute on function actions.oldest_snapshot_s() to actions_ops, actions_janitor;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::outage::{self, Hold};
 use super::{horizon, mail};
 use crate::config::{self, Config};
 use crate::store::duties::{self, Counts, Figures, Second};
@@ -34,6 +35,7 @@ pub struct KillSwitch {
     /// A row of 5xx may reach back beyond the window. A new leader looks for such rows a few actions
     /// a tick, up to the last; the id is that of the last one looked at.
     sweep: Option<String>,
+    hold: Hold,
 }
 
 /// The counts of one action.
@@ -102,7 +104,8 @@ impl KillSwitch {
     /// Builds the memory of a new leader from the history.
     pub async fn begin(database: &Database, limits: &config::KillSwitch) -> Result<Self, StoreError> {
         let looked = tokio::time::Instant::now();
-        let mut this = Self { actions: HashMap::new(), looked, looks: 0, sweep: Some(String::new()) };
+        let hold = Hold::resume(database).await?;
+        let mut this = Self { actions: HashMap::new(), looked, looks: 0, sweep: Some(String::new()), hold };
         let window = Duration::from_secs(limits.window_s.into());
         for second in duties::recent_seconds(database, window).await? {
             this.count(second);
@@ -145,8 +148,12 @@ impl KillSwitch {
         let oldest = now.unix_timestamp() - i64::from(limits.window_s);
         self.actions.retain(|_, window| {
             window.slide(oldest);
-            window.sum.calls > 0 || window.row_before > 0
+            !window.by_second.is_empty() || window.row_before > 0
         });
+        let outage = outage::find(self.since(now.unix_timestamp() - outage::LOOK_BACK_S));
+        if self.hold.judge(database, epoch, outage, metrics).await? {
+            *self = Self::begin(database, limits).await?;
+        }
         let suspects: Vec<String> =
             self.actions.iter().filter(|(_, window)| window.cause(limits).is_some()).map(|(id, _)| id.clone()).collect();
         if suspects.is_empty() {
@@ -190,6 +197,13 @@ impl KillSwitch {
         }
         self.actions.remove(&figures.action_id);
         Ok(())
+    }
+
+    /// What each action's calls came to, from a second on.
+    fn since(&self, second: i64) -> impl Iterator<Item = (&str, i64, &Counts)> + Clone {
+        self.actions
+            .iter()
+            .flat_map(move |(id, window)| window.by_second.range(second..).map(|(second, counts)| (id.as_str(), *second, counts)))
     }
 
     fn count(&mut self, second: Second) {
@@ -269,7 +283,7 @@ mod tests {
     }
 
     fn counts(calls: u32, row_of_5xx: u32) -> Counts {
-        Counts { calls, errors: row_of_5xx, timeouts: 0, row_of_5xx, breaks_row: calls > row_of_5xx }
+        Counts { calls, errors: row_of_5xx, row_of_5xx, breaks_row: calls > row_of_5xx, ..Counts::default() }
     }
 
     #[test]

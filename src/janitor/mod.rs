@@ -12,6 +12,7 @@ mod house;
 mod kill_switch;
 mod leadership;
 mod mail;
+mod outage;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -168,6 +169,7 @@ impl Janitor {
             if lead.take().is_some() {
                 tracing::warn!("another janitor leads now");
                 self.metrics.checks_blame_fleet.set(0);
+                self.metrics.kills_held.set(0);
             }
             return;
         };

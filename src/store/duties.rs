@@ -60,6 +60,22 @@ from (
 left join lateral (select f.consecutive_5xx from actions_private.kill_figures as f where f.action_id = a.id and a.killed_at is null offset 0) as h on true
 order by a.id";
 
+/// Since when kills are held, if they are.
+pub const HELD: &str = "-- held: since when kills are held
+select since from actions_private.kill_holds where until is null";
+
+/// Hosts and projects behind some actions.
+pub const CUSTOMERS: &str = "-- customers: hosts and projects of actions
+select host, project_id from actions_private.customers_of($1)";
+
+/// Holds kills.
+pub const HOLD_KILLS: &str = "-- hold kills: the fleet's own network fails
+select actions_private.hold_kills($1, $2, $3)";
+
+/// Frees them.
+pub const FREE_KILLS: &str = "-- free kills: it is over
+select actions_private.free_kills($1)";
+
 /// A kill is several statements, and holds the lead meanwhile: a janitor that is paused in the
 /// middle of it must not keep the next one from leading.
 pub const BOUNDS: &str = "-- bounds: of a kill's transaction
@@ -160,6 +176,10 @@ pub struct Counts {
     pub row_of_5xx: u32,
     /// There was another result than 5xx.
     pub breaks_row: bool,
+    /// Calls that finished, with those that do not count because kills are held.
+    pub tried: u32,
+    /// Of them, those that may not have reached their endpoint because of a network.
+    pub unreached: u32,
 }
 
 /// The seconds that are not older than `ago`; each is whole. What left the count when an action was
@@ -179,6 +199,8 @@ pub async fn recent_seconds(database: &Database, ago: Duration) -> Result<Vec<Se
                 timeouts: count(row, "timeouts")?,
                 row_of_5xx: u32::try_from(row_of_5xx).unwrap_or(u32::MAX),
                 breaks_row: broken_at.is_some(),
+                tried: count(row, "tried")?,
+                unreached: count(row, "unreached")?,
             };
             let counting_since = row.try_get::<_, Option<OffsetDateTime>>("counting_since")?.map(OffsetDateTime::unix_timestamp);
             Ok(Second { action_id: row.try_get("action_id")?, second: row.try_get("second")?, counting_since, counts })
@@ -193,6 +215,27 @@ pub async fn streaks(database: &Database, after: &str, most: i32) -> Result<Vec<
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, OffsetDateTime>(2)?.unix_timestamp())))
         .collect::<Result<_, StoreError>>()
+}
+
+/// Since when kills are held, if they are.
+pub async fn held(database: &Database) -> Result<Option<OffsetDateTime>, StoreError> {
+    database.rows(HELD, params![]).await?.first().map(|row| Ok(row.try_get(0)?)).transpose()
+}
+
+/// Which hosts these actions call, and for which projects.
+pub async fn customers(database: &Database, actions: &[String]) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = database.rows(CUSTOMERS, params![actions]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Holds kills from `since` on; false if the lead is lost, or they are held already.
+pub async fn hold_kills(database: &Database, epoch: i64, since: OffsetDateTime, why: &str) -> Result<bool, StoreError> {
+    Ok(database.row(HOLD_KILLS, params![epoch, since, why]).await?.try_get(0)?)
+}
+
+/// Frees them; false if the lead is lost, or they were not held.
+pub async fn free_kills(database: &Database, epoch: i64) -> Result<bool, StoreError> {
+    Ok(database.row(FREE_KILLS, params![epoch]).await?.try_get(0)?)
 }
 
 /// The exact figures of an action that is neither killed nor disabled.

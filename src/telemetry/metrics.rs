@@ -86,6 +86,8 @@ pub struct Metrics {
     pub tick: Histogram,
     /// 1 while the test events of most actions fail.
     pub checks_blame_fleet: Gauge,
+    /// 1 while nobody is killed for calls that do not reach their endpoint.
+    pub kills_held: Gauge,
     /// 1 while the database answers.
     pub database_up: Gauge,
     /// Actions whose root key this process lacks.
@@ -138,6 +140,7 @@ impl Default for Metrics {
             // Fine around what a tick may take: 50 ms.
             tick: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0]),
             checks_blame_fleet: Gauge::default(),
+            kills_held: Gauge::default(),
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
             errors: Family::default(),
@@ -161,6 +164,7 @@ impl Default for Metrics {
         registry.register("leader", "1 while this janitor leads", metrics.leader.clone());
         registry.register("tick_seconds", "What a tick of the janitor took", metrics.tick.clone());
         registry.register("checks_blame_fleet", "1 while the test events of most actions fail", metrics.checks_blame_fleet.clone());
+        registry.register("kills_held", "1 while the fleet's own network fails and nobody is killed for it", metrics.kills_held.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("errors", "Invocations that ended with an error, by its stable word", metrics.errors.clone());
         registry.register("phase_seconds", "What each phase of a call took", phases);

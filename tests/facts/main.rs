@@ -19,6 +19,7 @@ mod ctl_usage;
 mod endings;
 mod enqueue;
 mod heard;
+mod held_kills;
 mod hostile;
 mod house;
 mod keep_alive;
