@@ -211,6 +211,7 @@ begin atomic
   select coalesce(extract(epoch from clock_timestamp() - min(x.since)), 0)::double precision
   from (
     select s.xact_start as since from pg_stat_activity as s where s.datname = current_database() and s.backend_xmin is not null
+      and s.backend_type <> 'autovacuum worker' -- nobody waits for its snapshot
     union all
     select t.prepared from pg_prepared_xacts as t where t.database = current_database()
   ) as x;

@@ -56,16 +56,16 @@ $$;
 comment on function actions_private.recent_seconds(double precision) is
   'What finished in the last look_back_ms, and before in the same second, for each action and second: what the kill-switch counts. counting_since is null unless the action was enabled again. Example: select action_id, calls, errors from actions_private.recent_seconds(4000);';
 
-create function actions_private.customers_of(action_ids text[]) returns table (host text, project_id text)
+create function actions_private.customers_of(action_ids text[]) returns table (action_id text, host text, project_id text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
-  select distinct lower(substring(v.endpoint_url from '://([[][^]]*[]]|[^/:?#]+)') collate "C"), a.project_id
+  select a.id, lower(substring(v.endpoint_url from '://([[][^]]*[]]|[^/:?#]+)') collate "C"), a.project_id
   from actions_private.actions as a
   join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
   where a.id = any (action_ids);
 end;
 comment on function actions_private.customers_of(text[]) is
-  'Which hosts these actions call, and for which projects. Example: select * from actions_private.customers_of(array[''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
+  'The host that each of these actions calls, and its project. Example: select * from actions_private.customers_of(array[''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'']);';
 
 create function actions_private.hold_kills(epoch bigint, since timestamptz, why text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -150,8 +150,8 @@ impl KillSwitch {
             window.slide(oldest);
             !window.by_second.is_empty() || window.row_before > 0
         });
-        let outage = outage::find(self.since(now.unix_timestamp() - outage::LOOK_BACK_S));
-        if self.hold.judge(database, epoch, outage, metrics).await? {
+        let suspicions = outage::find(lately(&self.actions, now.unix_timestamp() - outage::LOOK_BACK_S));
+        if self.hold.judge(database, epoch, &suspicions, metrics).await? {
             *self = Self::begin(database, limits).await?;
         }
         let suspects: Vec<String> =
@@ -199,13 +199,6 @@ impl KillSwitch {
         Ok(())
     }
 
-    /// What each action's calls came to, from a second on.
-    fn since(&self, second: i64) -> impl Iterator<Item = (&str, i64, &Counts)> + Clone {
-        self.actions
-            .iter()
-            .flat_map(move |(id, window)| window.by_second.range(second..).map(|(second, counts)| (id.as_str(), *second, counts)))
-    }
-
     fn count(&mut self, second: Second) {
         let window = self.actions.entry(second.action_id).or_default();
         if let Some(since) = second.counting_since {
@@ -213,6 +206,11 @@ impl KillSwitch {
         }
         window.count(second.second, second.counts);
     }
+}
+
+/// What each action's calls came to, from a second on.
+fn lately(actions: &HashMap<String, Window>, since: i64) -> impl Iterator<Item = (&str, i64, &Counts)> + Clone {
+    actions.iter().flat_map(move |(id, window)| window.by_second.range(since..).map(|(second, counts)| (id.as_str(), *second, counts)))
 }
 
 impl Window {

@@ -5,7 +5,7 @@
 //! begun: what went well just before an outage does not hide it, and what was killed in its first
 //! second would be killed wrongly.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use time::OffsetDateTime;
 
@@ -18,22 +18,24 @@ pub const LOOK_BACK_S: i64 = 30;
 /// So many customers who have nothing to do with each other are no coincidence.
 const CUSTOMERS: usize = 3;
 
-/// An outage, as far as counts tell.
+/// What may be an outage, as far as counts tell.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outage {
+pub struct Suspicion<'a> {
     /// Its first second, since 1970.
     since: i64,
     tried: u32,
     unreached: u32,
     /// Most of whose calls failed.
-    actions: Vec<String>,
+    actions: Vec<&'a str>,
 }
 
-/// Looks among the last seconds for the longest time up to now in which most calls did not reach
-/// their endpoint, and most of each of enough actions.
-pub fn find<'a>(seconds: impl Iterator<Item = (&'a str, i64, &'a Counts)> + Clone) -> Option<Outage> {
+/// Looks among the last seconds for times up to now, the longest last, in which most calls did not
+/// reach their endpoint, and most of each of enough actions. All of them: what one customer fails
+/// for long must not hide what fails everywhere since a moment ago.
+pub fn find<'a>(seconds: impl Iterator<Item = (&'a str, i64, &'a Counts)> + Clone) -> Vec<Suspicion<'a>> {
+    let mut suspicions = Vec::new();
     if !seconds.clone().any(|(_, _, counts)| counts.unreached > 0) {
-        return None;
+        return suspicions;
     }
     let mut by_second: BTreeMap<i64, Vec<(&str, &Counts)>> = BTreeMap::new();
     for (action, second, counts) in seconds.filter(|(_, _, counts)| counts.tried > 0) {
@@ -41,7 +43,6 @@ pub fn find<'a>(seconds: impl Iterator<Item = (&'a str, i64, &'a Counts)> + Clon
     }
     let mut by_action: HashMap<&str, (u32, u32)> = HashMap::new();
     let (mut tried, mut unreached, mut failing) = (0, 0, 0usize);
-    let mut longest = None;
     let fails = |(tried, unreached): (u32, u32)| 2 * unreached > tried;
     for (second, counts) in by_second.iter().rev() {
         for (action, counts) in counts {
@@ -54,17 +55,17 @@ pub fn find<'a>(seconds: impl Iterator<Item = (&'a str, i64, &'a Counts)> + Clon
         }
         let begins = counts.iter().any(|(_, counts)| counts.unreached > 0);
         if begins && fails((tried, unreached)) && failing >= CUSTOMERS {
-            let actions = by_action.iter().filter(|(_, sums)| fails(**sums)).map(|(action, _)| (*action).to_owned()).collect();
-            longest = Some(Outage { since: *second, tried, unreached, actions });
+            let actions = by_action.iter().filter(|(_, sums)| fails(**sums)).map(|(action, _)| *action).collect();
+            suspicions.push(Suspicion { since: *second, tried, unreached, actions });
         }
     }
-    longest
+    suspicions
 }
 
 /// How many customers it takes to explain these failures, where one host or one project is one
 /// customer: as many as there are pairs of host and project with nothing in common (König). Counts
 /// no further than is asked.
-fn unrelated(pairs: &[(String, String)]) -> usize {
+fn unrelated<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
     let mut hosts: HashMap<&str, Vec<&str>> = HashMap::new();
     for (host, project) in pairs {
         hosts.entry(host).or_default().push(project);
@@ -102,34 +103,50 @@ impl Hold {
 
     /// Holds kills where there is an outage, frees them where there is none any more. True where
     /// it began just now: then what was counted since must be counted again.
-    pub async fn judge(&mut self, database: &Database, epoch: i64, outage: Option<Outage>, metrics: &Metrics) -> Result<bool, StoreError> {
-        let outage = match outage {
-            Some(outage) => {
-                let customers = duties::customers(database, &outage.actions).await?;
-                (unrelated(&customers) >= CUSTOMERS).then_some((outage, customers))
-            }
-            None => None,
+    pub async fn judge(
+        &mut self,
+        database: &Database,
+        epoch: i64,
+        suspicions: &[Suspicion<'_>],
+        metrics: &Metrics,
+    ) -> Result<bool, StoreError> {
+        let suspects: BTreeSet<&str> = suspicions.iter().flat_map(|suspicion| suspicion.actions.iter().copied()).collect();
+        let customers = if suspects.is_empty() { HashMap::new() } else { duties::customers(database, &suspects).await? };
+        let of = |suspicion: &Suspicion| -> Vec<(&str, &str)> {
+            suspicion
+                .actions
+                .iter()
+                .filter_map(|action| customers.get(*action))
+                .map(|(host, project)| (host.as_str(), project.as_str()))
+                .collect()
         };
-        let began = match (self.since, outage) {
-            (None, Some((outage, customers))) => {
+        let outage = suspicions.iter().rev().find(|suspicion| unrelated(of(suspicion).into_iter()) >= CUSTOMERS);
+        let mut began = false;
+        match (self.since, outage) {
+            (None, Some(outage)) => {
                 let since = OffsetDateTime::from_unix_timestamp(outage.since).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-                let Outage { tried, unreached, .. } = outage;
-                let hosts = customers.iter().map(|(host, _)| host).collect::<HashSet<_>>().len();
-                let projects = customers.iter().map(|(_, project)| project).collect::<HashSet<_>>().len();
-                let why = format!("{unreached} of {tried} calls did not reach their endpoint, on {hosts} hosts of {projects} projects");
-                duties::hold_kills(database, epoch, since, &why).await?;
-                self.since = Some(since);
-                tracing::error!(why, "kills are held: the fault is the fleet's network or resolver; see actions.fleet_health");
-                true
+                let (hosts, projects): (HashSet<&str>, HashSet<&str>) = of(outage).into_iter().unzip();
+                let why = format!(
+                    "{} of {} calls did not reach their endpoint, on {} hosts of {} projects",
+                    outage.unreached,
+                    outage.tried,
+                    hosts.len(),
+                    projects.len()
+                );
+                began = duties::hold_kills(database, epoch, since, &why).await?;
+                if began {
+                    self.since = Some(since);
+                    tracing::error!(why, "kills are held: the fault is the fleet's network or resolver; see actions.fleet_health");
+                }
             }
             (Some(_), None) => {
-                duties::free_kills(database, epoch).await?;
+                if duties::free_kills(database, epoch).await? {
+                    tracing::info!("kills are free again");
+                }
                 self.since = None;
-                tracing::info!("kills are free again");
-                false
             }
-            _ => false,
-        };
+            _ => {}
+        }
         metrics.kills_held.set(i64::from(self.since.is_some()));
         Ok(began)
     }
@@ -144,8 +161,8 @@ mod tests {
             .iter()
             .map(|&(action, second, tried, unreached)| (action, second, Counts { tried, unreached, ..Counts::default() }))
             .collect();
-        let found = find(counts.iter().map(|(action, second, counts)| (*action, *second, counts)))?;
-        Some((found.since, found.unreached, found.actions.len()))
+        let found = find(counts.iter().map(|(action, second, counts)| (*action, *second, counts)));
+        found.last().map(|longest| (longest.since, longest.unreached, longest.actions.len()))
     }
 
     #[test]
@@ -167,9 +184,7 @@ mod tests {
 
     #[test]
     fn one_project_and_one_host_explain_all_that_has_to_do_with_them() {
-        let customers = |pairs: &[(&str, &str)]| {
-            unrelated(&pairs.iter().map(|(host, project)| (host.to_string(), project.to_string())).collect::<Vec<_>>())
-        };
+        let customers = |pairs: &[(&'static str, &'static str)]| unrelated(pairs.iter().copied());
         assert_eq!(customers(&[("h1", "p"), ("h2", "p"), ("h3", "p"), ("h4", "p")]), 1);
         assert_eq!(customers(&[("h", "p1"), ("h", "p2"), ("h", "p3")]), 1);
         assert_eq!(customers(&[("h1", "p"), ("h2", "p"), ("h3", "p"), ("h", "p1"), ("h", "p2"), ("h", "p3")]), 2);

@@ -1,5 +1,6 @@
 //! What the leading janitor does; every write proves the leadership by its epoch.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -66,7 +67,7 @@ select since from actions_private.kill_holds where until is null";
 
 /// Hosts and projects behind some actions.
 pub const CUSTOMERS: &str = "-- customers: hosts and projects of actions
-select host, project_id from actions_private.customers_of($1)";
+select action_id, host, project_id from actions_private.customers_of($1)";
 
 /// Holds kills.
 pub const HOLD_KILLS: &str = "-- hold kills: the fleet's own network fails
@@ -222,10 +223,11 @@ pub async fn held(database: &Database) -> Result<Option<OffsetDateTime>, StoreEr
     database.rows(HELD, params![]).await?.first().map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
-/// Which hosts these actions call, and for which projects.
-pub async fn customers(database: &Database, actions: &[String]) -> Result<Vec<(String, String)>, StoreError> {
+/// The host that each of these actions calls, and its project.
+pub async fn customers(database: &Database, actions: &BTreeSet<&str>) -> Result<HashMap<String, (String, String)>, StoreError> {
+    let actions: Vec<&str> = actions.iter().copied().collect();
     let rows = database.rows(CUSTOMERS, params![actions]).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?)))).collect()
 }
 
 /// Holds kills from `since` on; false if the lead is lost, or they are held already.

@@ -175,6 +175,33 @@ async fn many_actions_of_one_host_or_of_one_project_are_their_customers_fault() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_customer_fails_for_long_does_not_hide_an_outage() {
+    let stack = answering(Reply::json("{}")).await;
+    let owner = stack.database.owner().await;
+    let actions = thirty(&stack, "443").await;
+    age(&owner).await;
+    let (own, others) = actions.split_at(6);
+    let (newcomer, others) = others.split_last().unwrap();
+    // All of the first project fails, and is most of what is called; then everything does.
+    for action in own {
+        ended(&owner, action, "network_error", 60, "15 s").await;
+    }
+    for action in others {
+        ended(&owner, action, "ok", 10, "15 s").await;
+    }
+    for action in own.iter().chain(others) {
+        ended(&owner, action, "network_error", 4, "0 s").await;
+    }
+    ended(&owner, newcomer, "network_error", 25, "0 s").await;
+    let _janitor = stack.janitor(&[FAST]).await;
+    until(&stack.ops, "held", HELD).await;
+    until(&stack.ops, "its own fault", "select count(*) >= 6 from actions.actions where killed_at is not null").await;
+    let mut own = own.to_vec();
+    own.sort();
+    assert_eq!(killed(&stack).await, own, "not the newcomer, who has failed only since everything does");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fleet_health_is_one_row_that_says_what_is_wrong() {
     let stack = answering(Reply::json("{}")).await;
     let health = async || -> (String, Option<String>) {
