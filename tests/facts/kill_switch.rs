@@ -16,9 +16,9 @@ async fn history(owner: &PgPool, action: &str, status: &str, count: i32, age: &s
     let sql = format!(
         "insert into actions_private.invocations
            (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, enqueued_at, finished_at)
-         select actions_private.new_id('inv_'), actions_private.new_id('evt_'), 'p', 'pre_register', $1, 1, false, '{status}', '{{}}', {http_status},
+         select actions_private.new_id('inv_'), actions_private.new_id('evt_'), a.project_id, a.trigger, a.id, 1, false, '{status}', '{{}}', {http_status},
            clock_timestamp(), clock_timestamp() - '{age}'::interval + n * interval '1 microsecond'
-         from generate_series(1, {count}) as n"
+         from generate_series(1, {count}) as n, actions_private.actions as a where a.id = $1"
     );
     sqlx::query(&sql).bind(action).execute(owner).await.unwrap();
 }
@@ -36,21 +36,29 @@ async fn killed_action() -> (Stack, PgPool, String) {
 }
 
 async fn is_killed(stack: &Stack) {
-    until(&stack.ops, "killed", "select killed_at is not null from actions.actions").await;
+    until(&stack.ops, "killed", "select killed_at is not null from actions.actions where project_id = 'p'").await;
 }
 
-/// Two looks of the leader after now have come and gone.
+/// Two looks of the leader after now have come and gone: each found an action to kill, of another project.
 async fn looked_twice(owner: &PgPool) {
-    // A look begins by renewing the lease: three renewals have two whole looks between them.
-    for _ in 0..3 {
-        let lease: String = sqlx::query_scalar("select expires_at::text from actions_private.leadership").fetch_one(owner).await.unwrap();
-        until(owner, "a look", &format!("select expires_at > '{lease}'::timestamptz from actions_private.leadership")).await;
+    const DECOY: &str = "select id from actions_private.actions where project_id = 'decoy'";
+    if sqlx::query(DECOY).fetch_optional(owner).await.unwrap().is_none() {
+        let made = "select actions.upsert_project('decoy', 'Decoy'),
+                      actions.create_action('decoy', 'pre_register', 'https://decoy.example/', 'A decoy')";
+        sqlx::query(made).execute(owner).await.unwrap();
+    }
+    let decoy: String = sqlx::query_scalar(DECOY).fetch_one(owner).await.unwrap();
+    for _ in 0..2 {
+        sqlx::query("select actions.reenable_action($1, 'ada')").bind(&decoy).execute(owner).await.unwrap();
+        history(owner, &decoy, "timeout", 20, "0 s").await;
+        until(owner, "a look", &format!("select killed_at is not null from actions_private.actions where id = '{decoy}'")).await;
     }
 }
 
 async fn is_spared(stack: &Stack, owner: &PgPool) {
     looked_twice(owner).await;
-    let killed: bool = sqlx::query_scalar("select killed_at is not null from actions.actions").fetch_one(&stack.ops).await.unwrap();
+    let killed: bool =
+        sqlx::query_scalar("select killed_at is not null from actions.actions where project_id = 'p'").fetch_one(&stack.ops).await.unwrap();
     assert!(!killed);
 }
 
@@ -64,7 +72,8 @@ async fn errors_trip_strictly_above_half_of_twenty_or_more() {
     is_spared(&stack, &owner).await;
     history(&owner, &action, "invalid_response", 1, "1 s").await;
     is_killed(&stack).await;
-    let reason: String = sqlx::query_scalar("select killed_reason from actions.actions").fetch_one(&stack.ops).await.unwrap();
+    let reason: String =
+        sqlx::query_scalar("select killed_reason from actions.actions where project_id = 'p'").fetch_one(&stack.ops).await.unwrap();
     assert!(reason.contains("error rate 51 %") && reason.contains("20 of 39"), "{reason}");
 }
 
@@ -106,7 +115,8 @@ async fn a_hundred_5xx_in_a_row_trip_whenever_they_happened_and_ninety_nine_do_n
     is_spared(&stack, &owner).await;
     history(&owner, &action, "http_error", 1, "0 s").await;
     is_killed(&stack).await;
-    let reason: String = sqlx::query_scalar("select killed_reason from actions.actions").fetch_one(&stack.ops).await.unwrap();
+    let reason: String =
+        sqlx::query_scalar("select killed_reason from actions.actions where project_id = 'p'").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(reason, "100 consecutive 5xx responses");
 }
 
@@ -149,7 +159,8 @@ async fn what_went_well_before_an_action_was_enabled_again_does_not_hide_what_fa
     sqlx::query("select actions.reenable_action($1, 'ada')").bind(&action).execute(&stack.admin).await.unwrap();
     history(&owner, &action, "network_error", 20, "0 s").await;
     is_killed(&stack).await;
-    let reason: String = sqlx::query_scalar("select killed_reason from actions.actions").fetch_one(&stack.ops).await.unwrap();
+    let reason: String =
+        sqlx::query_scalar("select killed_reason from actions.actions where project_id = 'p'").fetch_one(&stack.ops).await.unwrap();
     assert!(reason.contains("20 of 20"), "{reason}");
 }
 
@@ -204,7 +215,7 @@ async fn one_error_among_nineteen_or_twenty_calls_is_nothing() {
 
 /// Kills and mails so far.
 async fn kills(owner: &PgPool) -> (i64, i64) {
-    let count = "select (select count(*) from actions_private.audit_log where event = 'action.killed'), (select count(*) from actions_private.mail_outbox)";
+    let count = "select (select count(*) from actions_private.audit_log where event = 'action.killed' and project_id = 'p'), (select count(*) from actions_private.mail_outbox)";
     let row = sqlx::query(count).fetch_one(owner).await.unwrap();
     (row.get(0), row.get(1))
 }

@@ -62,11 +62,12 @@ impl Late {
         known.filter(|known| is_recent(known.answered_at, now)).map(|known| known.addresses.clone()).unwrap_or_default()
     }
 
-    /// An answer came in time, which replaces what is remembered.
-    pub fn forget(&self, name: &str, family: Family) {
+    /// An answer came in time. Of a name that was late before it replaces what is remembered:
+    /// it may be the late question's own answer, shared with the one asked after it.
+    pub fn came(&self, name: &str, family: Family, addresses: &[IpAddr], now: Instant) {
         if let Some(known) = self.memory().names.get_mut(name) {
             let known = &mut known[family as usize];
-            *known = Known { is_running: known.is_running, ..Known::default() };
+            *known = Known { addresses: addresses.to_vec(), answered_at: Some(now), slow_at: None, is_running: known.is_running };
         }
     }
 

@@ -129,10 +129,10 @@ impl Dns {
                 Side::Answered(answer) => {
                     match &answer {
                         Ok(found) => {
-                            self.late.forget(name, family);
+                            self.late.came(name, family, found, now);
                             addresses.extend(found);
                         }
-                        Err(error) if error.is_no_records_found() => self.late.forget(name, family),
+                        Err(error) if error.is_no_records_found() => self.late.came(name, family, &[], now),
                         Err(_) => late.extend(self.late.remembered(name, family, now)),
                     }
                     answers.push(answer);

@@ -51,6 +51,21 @@ async fn a_family_that_never_answers_costs_one_call_a_moment_and_the_next_ones_n
 }
 
 #[tokio::test]
+async fn an_address_that_was_late_once_and_came_in_time_after_that_is_still_known_when_nothing_comes() {
+    let slow: IpAddr = "fd00::7".parse().unwrap();
+    let late = Arc::new(Late::default());
+    let now = Instant::now();
+    let question: Question = Box::pin(std::future::pending());
+    Late::go_on(&late, "late.test", Family::V6, question, now);
+    assert!(late.is_slow("late.test", Family::V6, now));
+    late.came("late.test", Family::V6, &[slow], now);
+    assert!(!late.is_slow("late.test", Family::V6, now));
+    assert_eq!(late.remembered("late.test", Family::V6, now), [slow]);
+    late.came("late.test", Family::V6, &[], now);
+    assert_eq!(late.remembered("late.test", Family::V6, now), [] as [IpAddr; 0], "its newest answer is what counts");
+}
+
+#[tokio::test]
 async fn an_address_that_comes_too_late_is_there_at_the_next_call_whatever_its_time_to_live() {
     let late: IpAddr = "fd00::7".parse().unwrap();
     let (open, gate) = watch::channel(false);
