@@ -12,7 +12,7 @@ pub const QUEUE_CHANNEL: &str = "actions_queue";
 const SILENCE: Duration = Duration::from_secs(5);
 const PROOF: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a listener heard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -91,9 +91,9 @@ impl Settings {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECTING);
         }
-        if config.get_hosts().len() > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite); // nothing here can work on a standby
-        }
+        // Nothing here can work on a standby, and what it would tell a waiter may be long out of date.
+        // An address may lead to one for a moment, too, while it moves.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL).keepalives_retries(KEEPALIVE_RETRIES);
         config.tcp_user_timeout(UNACKNOWLEDGED);
         let tls = tls.apply(&mut config).map_err(|why| fault(&why))?;

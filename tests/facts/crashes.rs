@@ -9,10 +9,11 @@ use authio_actions::domain::{Source, Status, Trigger};
 use authio_actions::store::{ask, claim, complete, notify};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::Stack;
 use serde_json::json;
 
-use crate::support::{Server, answering, enqueue, programs, result, until};
+use crate::support::{answering, enqueue, programs, result, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_in_mid_call_leaves_an_invocation_that_expires_and_a_waiter_with_an_answer() {
@@ -106,8 +107,8 @@ async fn a_second_signal_leaves_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_postgresql_under_load_leaves_no_waiter_hanging_and_the_fleet_serves_again_within_3_s() {
-    let (server, url) = Server::start();
-    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
     let _workers = [stack.worker(&[]).await, stack.worker(&[]).await];
     let _janitor = stack.janitor(&[]).await;
@@ -160,8 +161,8 @@ async fn a_restart_of_postgresql_under_load_leaves_no_waiter_hanging_and_the_fle
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_queued_when_postgresql_crashed_is_never_sent_and_ends_as_expired() {
-    let (server, url) = Server::start();
-    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;

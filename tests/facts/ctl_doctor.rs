@@ -3,12 +3,13 @@
 use authio_actions::store::health;
 use authio_actions_lab::database::{Database, superuser_url};
 use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::{ROOT_KEY, Stack};
 use serde_json::Value;
 use sqlx::{Connection, Executor};
 
 use crate::operator::{Operator, login, text};
-use crate::support::{Server, answering, programs, store, until};
+use crate::support::{answering, programs, store, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_finds_nothing_wrong_with_a_good_set_up_and_names_what_is_broken() {
@@ -104,8 +105,8 @@ async fn doctor_names_rights_that_are_missing_and_migrate_brings_them_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_names_each_setting_of_a_login_that_harms_and_the_remedy_helps() {
     // A server of its own, because a login's settings are every database's.
-    let (_server, url) = Server::start();
-    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
     let (core, _) = login(&stack, "in role actions_core").await;
     let (stranger, _) = login(&stack, "").await;
@@ -174,9 +175,9 @@ async fn database(encoding: &str, options: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_listening_session_in_a_transaction_holds_up_is_measured_and_its_process_named() {
     // A server of its own, because all databases share the queue of notifications.
-    let (_server, url) = Server::start();
+    let server = Server::start();
     let session = async |name: &str| {
-        let mut named = url::Url::parse(&url).unwrap();
+        let mut named = url::Url::parse(server.url()).unwrap();
         named.set_query(Some(&format!("application_name={name}")));
         let mut session = sqlx::PgConnection::connect(named.as_str()).await.unwrap();
         session.execute("listen anything").await.unwrap();
@@ -186,9 +187,9 @@ async fn what_a_listening_session_in_a_transaction_holds_up_is_measured_and_its_
     let mut listening = session("forgetful").await;
     let _younger = session("younger").await;
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut listening).await.unwrap();
-    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut other = sqlx::PgConnection::connect(server.url()).await.unwrap();
     other.execute("select pg_notify('anything', n || repeat('x', 7900)) from generate_series(1, 200) as n").await.unwrap();
-    let store = store(&url);
+    let store = store(server.url());
     let held = health::notifications(&store).await.unwrap();
     let oldest = held.oldest.unwrap();
     assert!(held.usage > 0.0 && (oldest.pid, oldest.application.as_str()) == (pid, "forgetful"), "{} {oldest:?}", held.usage);

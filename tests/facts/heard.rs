@@ -7,6 +7,7 @@ use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Decision, Status, Trigger};
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::scrape;
+use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::Stack;
 use serde_json::{Value, json};
 use sqlx::Executor;
@@ -14,7 +15,7 @@ use sqlx::postgres::PgListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::support::{Server, answering, ask, heard, programs, refusal, until};
+use crate::support::{answering, ask, heard, programs, refusal, until};
 
 /// A stack whose endpoint denies, once it is let.
 async fn held_denial() -> (Stack, Arc<Semaphore>) {
@@ -157,8 +158,8 @@ async fn a_half_full_queue_of_notifications_costs_no_event_and_a_result_a_quarte
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_short_of_connections_costs_no_waiter_his_result() {
-    let (_server, url) = Server::start();
-    let database = authio_actions_lab::database::Database::create_on(&url, &programs().join("actionsctl")).await;
+    let server = Server::start();
+    let database = authio_actions_lab::database::Database::create_on(server.url(), &programs().join("actionsctl")).await;
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;

@@ -2,6 +2,7 @@
 
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::process::Program;
+use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::Stack;
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Row, Transaction};
@@ -297,9 +298,9 @@ async fn whoever_is_changing_an_action_holds_up_its_kill_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_database_costs_the_leader_nothing_but_the_time() {
-    let (server, url) = crate::support::Server::start();
+    let server = Server::start();
     let programs = crate::support::programs();
-    let database = authio_actions_lab::database::Database::create_on(&url, &programs.join("actionsctl")).await;
+    let database = authio_actions_lab::database::Database::create_on(server.url(), &programs.join("actionsctl")).await;
     let stack = Stack::on(database, &programs, |_| std::future::ready(Reply::json("{}"))).await;
     stack.project("p").await;
     let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;

@@ -18,6 +18,7 @@ mod ctl_try;
 mod ctl_usage;
 mod endings;
 mod enqueue;
+mod failover;
 mod heard;
 mod held_kills;
 mod hostile;

@@ -44,6 +44,46 @@ async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_changed_costs_no_outcome() {
+    let stack = answering(Reply::json(r#"{"decision":"deny","deny_code":"fraud"}"#)).await;
+    let worker = stack.worker(&[]).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let deny = async || {
+        let id = enqueue(&stack.core, "p", "pre_register", "{}").await.id().to_owned();
+        until(
+            &stack.ops,
+            "decided",
+            &format!("select finished_at is not null from actions.recent_invocations where invocation_id = '{id}'"),
+        )
+        .await;
+        assert_eq!(result(&stack.core, &id).await.outcome.unwrap()["code"], json!("fraud"));
+    };
+    deny().await;
+    // What the worker has prepared returns another type now, as after an upgrade.
+    stack
+        .database
+        .owner()
+        .await
+        .execute(
+            "do $$
+             declare
+               complete constant regproc := 'actions_private.complete';
+               made constant text := replace(pg_get_functiondef(complete), 'RETURNS text[]', 'RETURNS character varying[]');
+             begin
+               execute 'drop function ' || complete::regprocedure;
+               execute made;
+               execute 'grant execute on function ' || 'actions_private.complete'::regproc::regprocedure || ' to actions_worker';
+             end $$",
+        )
+        .await
+        .unwrap();
+    deny().await;
+    assert!(worker.log().contains("cached plan must not change result type"), "{}", worker.log());
+    deny().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_the_database_falls_silent_waiters_are_let_go_and_clients_and_workers_find_its_successor() {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);

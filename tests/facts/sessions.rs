@@ -7,10 +7,11 @@ use authio_actions::domain::{Status, Trigger};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::pooler::Pooler;
+use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::Stack;
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::support::{Server, enqueue, invoke, programs, until};
+use crate::support::{enqueue, invoke, programs, until};
 
 /// Settings that somebody may give to a login or a database, and that change what SQL means.
 const ODD: [(&str, &str); 11] = [
@@ -38,9 +39,9 @@ const PINNED: [(&str, &str); 6] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_rely_on_no_setting_of_the_session() {
-    let (_server, url) = Server::start();
-    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
-    let mut superuser = PgConnection::connect(&url).await.unwrap();
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
+    let mut superuser = PgConnection::connect(server.url()).await.unwrap();
     for role in ["core", "worker", "janitor", "admin", "ops"] {
         for (name, value) in ODD {
             superuser.execute(format!("alter role lab_{role} set {name} = {value:?}").replace('"', "'").as_str()).await.unwrap();
@@ -78,9 +79,9 @@ async fn functions_rely_on_no_setting_of_the_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_connections_pin_what_they_rely_on() {
-    let (_server, url) = Server::start();
-    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
-    let mut superuser = PgConnection::connect(&url).await.unwrap();
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
+    let mut superuser = PgConnection::connect(server.url()).await.unwrap();
     for role in ["worker", "janitor"] {
         for (name, value) in PINNED.iter().chain(&ODD) {
             superuser.execute(format!("alter role lab_{role} set {name} = '{value}'").as_str()).await.unwrap();

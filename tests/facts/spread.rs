@@ -4,10 +4,11 @@ use authio_actions::client::{ClientError, Options, Spread};
 use authio_actions::domain::{Status, Trigger};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
+use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::Stack;
 use serde_json::json;
 
-use crate::support::{Server, answering, programs, repeat};
+use crate::support::{answering, programs, repeat};
 
 const MOMENT: Trigger = Trigger::PreRegister;
 
@@ -34,8 +35,8 @@ async fn served_again(client: &Spread, project: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn projects_on_two_clusters_are_served_by_their_own_and_one_that_is_away_costs_the_other_nothing() {
     let one = answering(Reply::json("{}")).await;
-    let (server, url) = tokio::task::spawn_blocking(Server::start).await.unwrap();
-    let database = Database::create_on(&url, &programs().join("actionsctl")).await;
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
     let two = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
     let _workers = [one.worker(&[]).await, two.worker(&[]).await];
     served(&one, "one_acme").await;
@@ -47,22 +48,14 @@ async fn projects_on_two_clusters_are_served_by_their_own_and_one_that_is_away_c
     let lost = status(&client, "three_acme").await.unwrap_err().to_string();
     assert_eq!(lost, r#"project "three_acme" is routed to the database "three"; known are: one, two"#);
 
-    let server = tokio::task::spawn_blocking(move || {
-        server.run("stop", "fast");
-        server
-    });
-    let server = server.await.unwrap();
+    server.run("stop", "fast");
     let late = spread(&one, &two);
     for client in [&client, &late] {
         let refused = status(client, "two_acme").await;
         assert!(matches!(&refused, Err(ClientError::Store(error)) if error.is_unreachable()), "{refused:?}");
         assert_eq!(status(client, "one_acme").await.unwrap(), Status::Ok);
     }
-    let server = tokio::task::spawn_blocking(move || {
-        server.run("restart", "fast");
-        server
-    });
-    let _server = server.await.unwrap();
+    server.run("restart", "fast");
     served_again(&client, "two_acme").await;
     served_again(&late, "two_acme").await;
 }

@@ -1,7 +1,6 @@
 //! Short words for what most facts need.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use authio_actions_lab::endpoint::{Received, Reply};
@@ -124,40 +123,6 @@ pub async fn heard(listener: &mut sqlx::postgres::PgListener, id: &str) -> Eleme
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("nobody told of {id}"))
-}
-
-/// A PostgreSQL of one test alone, to be stopped and started.
-pub struct Server(PathBuf);
-
-impl Server {
-    pub fn start() -> (Self, String) {
-        let dir = std::env::temp_dir().join(format!("authio-actions-server-{}", uuid::Uuid::new_v4().simple()));
-        let this = Self(dir);
-        let url = this.script(&["start", this.dir()]);
-        (this, url.trim().to_owned())
-    }
-
-    /// `stop` or `restart`, `fast` or `immediate`. Blocks.
-    pub fn run(&self, command: &str, mode: &str) {
-        self.script(&[command, self.dir(), mode]);
-    }
-
-    fn dir(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn script(&self, arguments: &[&str]) -> String {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/postgres");
-        let output = Command::new(script).args(arguments).output().unwrap();
-        assert!(output.status.success(), "ops/postgres {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.script(&["remove", self.dir()]);
-    }
 }
 
 /// Between two questions: asking without a pause would take the processor from those who answer.

@@ -6,6 +6,8 @@ use std::path::Path;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use url::Url;
 
+use crate::line::Line;
+
 /// The variable in which `ops/with-postgres` gives the superuser's URL.
 pub const SUPERUSER_URL: &str = "ACTIONS_TEST_DATABASE_URL";
 const TEMPLATE: &str = "authio_actions_template";
@@ -70,6 +72,12 @@ impl Database {
         let mut url = server.clone();
         url.set_path(&name);
         Self { url }
+    }
+
+    /// The same database, reached over a line.
+    #[must_use]
+    pub fn over(&self, line: &Line) -> Self {
+        Self { url: Url::parse(&line.url(self.url.as_str())).expect("a URL") }
     }
 
     /// The URL of the database's owner.

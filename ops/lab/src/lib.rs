@@ -14,4 +14,5 @@ pub mod pooler;
 pub mod process;
 pub mod receiver;
 pub mod scrape;
+pub mod server;
 pub mod stack;

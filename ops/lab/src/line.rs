@@ -1,4 +1,8 @@
-//! A line to a server that can go dead: as when a host vanishes, and another takes over its name.
+//! A line to a server that can go dead, as when a host vanishes, or lead to another, as when a
+//! name or an address moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -8,6 +12,8 @@ use url::Url;
 /// Passes connections on to a server.
 pub struct Line {
     port: u16,
+    server: watch::Sender<(String, u16)>,
+    count: Arc<AtomicUsize>,
     orders: watch::Sender<Order>,
 }
 
@@ -26,19 +32,31 @@ enum Order {
 impl Line {
     /// A line to the server of a URL.
     pub async fn to(url: &str) -> Self {
-        let server = Url::parse(url).expect("a URL");
-        let server = (server.host_str().expect("a host").to_owned(), server.port().expect("a port"));
+        let (server, leads_to) = watch::channel(place(url));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound port").port();
         let (orders, _) = watch::channel(Order::Pass);
         let ordered = orders.clone();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let far = TcpStream::connect(server.clone()).await.expect("the server is there");
-                tokio::spawn(pass(near, far, ordered.subscribe()));
+                let (server, orders, counter) = (leads_to.borrow().clone(), ordered.subscribe(), Arc::clone(&counter));
+                tokio::spawn(async move {
+                    // Where there is no server, whoever came is sent away.
+                    if let Ok(far) = TcpStream::connect(server).await {
+                        counter.fetch_add(1, Ordering::SeqCst);
+                        pass(near, far, orders).await;
+                    }
+                });
             }
         });
-        Self { port, orders }
+        Self { port, server, count, orders }
+    }
+
+    /// New connections reach the server of another URL. Those that are open stay where they are.
+    pub fn lead_to(&self, url: &str) {
+        self.server.send_replace(place(url));
     }
 
     /// A URL of the server, over this line.
@@ -46,6 +64,11 @@ impl Line {
         let mut url = Url::parse(url).expect("a URL");
         url.set_port(Some(self.port)).expect("a URL with a host");
         url.to_string()
+    }
+
+    /// How many connections reached a server.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
     }
 
     /// The connections that are open go dead without being closed. New ones work.
@@ -62,6 +85,11 @@ impl Line {
     pub fn swallow_next_answer(&self) {
         self.orders.send_replace(Order::Swallow);
     }
+}
+
+fn place(url: &str) -> (String, u16) {
+    let url = Url::parse(url).expect("a URL");
+    (url.host_str().expect("a host").to_owned(), url.port().expect("a port"))
 }
 
 async fn pass(mut near: TcpStream, mut far: TcpStream, mut orders: watch::Receiver<Order>) {

@@ -1,0 +1,144 @@
+//! A PostgreSQL of one test alone, to be stopped and started; and two of which one follows the other.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sqlx::{Connection, Executor, PgConnection};
+
+/// A server that `ops/postgres` started; it is removed when dropped.
+pub struct Server {
+    dir: PathBuf,
+    url: String,
+}
+
+impl Server {
+    /// Starts one on a free port of loopback.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &[&str]) -> Self {
+        let dir = new_dir();
+        let url = script(&[&["start", text(&dir)], settings].concat());
+        Self { dir, url }
+    }
+
+    /// The superuser's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `stop` or `restart`, `fast` or `immediate`. Blocks.
+    pub fn run(&self, command: &str, mode: &str) {
+        script(&[command, text(&self.dir), mode]);
+    }
+
+    /// Ends each of its processes at once. Blocks.
+    pub fn kill(&self) {
+        script(&["kill", text(&self.dir)]);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        script(&["remove", text(&self.dir)]);
+    }
+}
+
+/// A primary and a synchronous standby: what the primary acknowledged is on both.
+pub struct Pair {
+    primary: Server,
+    standby: Server,
+    /// What should follow was killed.
+    is_alone: bool,
+}
+
+impl Pair {
+    /// Starts both.
+    pub async fn start() -> Self {
+        // Shared memory in files of its own, which go with its directory, however it ends.
+        let primary = Server::start_with(&["dynamic_shared_memory_type=mmap", "fsync=off"]);
+        let dir = new_dir();
+        let url = follow(&dir, &primary);
+        let this = Self { primary, standby: Server { dir, url }, is_alone: false };
+        this.replicate_synchronously().await;
+        this
+    }
+
+    /// The one that takes writes.
+    pub fn primary(&self) -> &Server {
+        &self.primary
+    }
+
+    /// The one that follows.
+    pub fn standby(&self) -> &Server {
+        &self.standby
+    }
+
+    /// The primary stops in an orderly way, and is back as a standby that follows the other. There is
+    /// no primary then.
+    pub fn step_down(&mut self) {
+        self.primary.run("stop", "fast");
+        // With everything that the other has it needs no new copy.
+        let conninfo = std::fs::read_to_string(self.standby.dir.join("data/postgresql.auto.conf")).expect("written by follow");
+        let port = |server: &Server| std::fs::read_to_string(server.dir.join("port")).expect("written by start").trim().to_owned();
+        let turned = conninfo.replace(&format!("port={}", port(&self.primary)), &format!("port={}", port(&self.standby)));
+        std::fs::write(self.primary.dir.join("data/postgresql.auto.conf"), turned).expect("our own file");
+        std::fs::write(self.primary.dir.join("data/standby.signal"), "").expect("our own file");
+        self.primary.run("restart", "fast");
+    }
+
+    /// The primary is killed.
+    pub fn kill(&mut self) {
+        self.primary.kill();
+        self.is_alone = true;
+    }
+
+    /// The standby becomes the primary, and answers.
+    pub fn promote(&mut self) {
+        script(&["promote", text(&self.standby.dir)]);
+        std::mem::swap(&mut self.primary, &mut self.standby);
+    }
+
+    /// After a switch: the standby has everything again, one that was killed with a new copy. From
+    /// then on what the primary acknowledges is on both.
+    pub async fn repair(&mut self) {
+        if std::mem::take(&mut self.is_alone) {
+            self.standby.url = follow(&self.standby.dir, &self.primary);
+        }
+        self.replicate_synchronously().await;
+    }
+
+    /// Until the next switch; who is promoted waits for nobody.
+    async fn replicate_synchronously(&self) {
+        let mut standby = PgConnection::connect(self.standby.url()).await.expect("the standby");
+        let mut primary = PgConnection::connect(self.primary.url()).await.expect("the primary");
+        primary.execute("alter system set synchronous_standby_names = '*'").await.expect("a superuser's right");
+        standby.execute("alter system reset synchronous_standby_names").await.expect("a superuser's right");
+        for connection in [&mut primary, &mut standby] {
+            connection.execute("select pg_reload_conf()").await.expect("a superuser's right");
+        }
+        // Returns when the standby has it.
+        primary.execute("create table if not exists replicated (only_row boolean)").await.expect("a superuser's right");
+    }
+}
+
+/// The URL of a server that was copied from another and follows it.
+fn follow(dir: &Path, of: &Server) -> String {
+    script(&["follow", text(dir), text(&of.dir)])
+}
+
+fn new_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("authio-actions-server-{}", uuid::Uuid::new_v4().simple()))
+}
+
+fn text(dir: &Path) -> &str {
+    dir.to_str().expect("a name in UTF-8")
+}
+
+fn script(arguments: &[&str]) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../postgres");
+    let output = tokio::task::block_in_place(|| Command::new(script).args(arguments).output()).expect("ops/postgres runs");
+    assert!(output.status.success(), "ops/postgres {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a URL").trim().to_owned()
+}
