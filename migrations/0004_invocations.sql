@@ -66,7 +66,7 @@ comment on function actions_private.current_life() is
 
 create table actions_private.queue (
   id               text        collate "C" not null primary key,
-  event_id         text        not null,
+  event_id         text        collate "C" not null,
   project_id       text        not null,
   trigger          text        not null,
   action_id        text        collate "C" not null,
@@ -131,7 +131,7 @@ comment on type actions_private.final_status is
 
 create table actions_private.invocations (
   id               text             collate "C" not null primary key,
-  event_id         text             not null,
+  event_id         text             collate "C" not null,
   project_id       text             not null,
   trigger          text             not null,
   action_id        text             collate "C" not null,
@@ -176,6 +176,8 @@ create index others_by_action on actions_private.invocations (action_id, finishe
 create index by_time on actions_private.invocations (finished_at);
 -- Few rows, unless the fleet is behind: what no worker counted, and what the fleet had no time for.
 create index ended_without_verdict on actions_private.invocations (finished_at) where status in ('killed', 'expired');
+-- An id that the fleet made for an event repeats the invocation's; so only ids from outside cost an entry.
+create index by_given_event on actions_private.invocations (event_id) where substr(event_id, 5) <> substr(id, 5);
 
 -- The net under the partitions: if nobody made them ahead, nothing is lost.
 create table actions_private.invocations_default partition of actions_private.invocations default;
@@ -263,8 +265,10 @@ create table actions_private.daily_counts (
   invocations bigint           not null,
   called      bigint           not null,
   duration_ms double precision not null,
-  primary key (day, action_id, status, test)
+  primary key (action_id, day, status, test)
 );
+create index counts_by_project on actions_private.daily_counts (project_id, day);
+create index counts_by_day on actions_private.daily_counts (day);
 comment on table actions_private.daily_counts is
   'Invocations by day (UTC), action and status; kept when the invocations themselves are dropped.';
 comment on column actions_private.daily_counts.called is
@@ -292,7 +296,7 @@ begin
   from actions_private.invocations as i
   where i.id >= 'inv_' || actions_private.id_time(since) and i.id < 'inv_' || actions_private.id_time(since + a_while)
   group by i.project_id, i.action_id, i.trigger, i.status, i.test
-  on conflict (day, action_id, status, test) do update
+  on conflict (action_id, day, status, test) do update
     set invocations = d.invocations + excluded.invocations, called = d.called + excluded.called, duration_ms = d.duration_ms + excluded.duration_ms;
   update actions_private.counted_until as c set at = since + a_while, next_id = 'inv_' || actions_private.id_time(since + a_while);
   return true;

@@ -62,6 +62,7 @@ create table actions_private.audit_log (
 comment on table actions_private.audit_log is
   'What was changed or dropped, by whom and why. Append only.';
 create index audit_by_action on actions_private.audit_log (action_id, at);
+create index audit_by_project on actions_private.audit_log (project_id, at);
 create index audit_by_time on actions_private.audit_log (at);
 comment on column actions_private.audit_log.count is
   'How often it happened within the minute; the details are of the first time.';

@@ -80,6 +80,8 @@ grant execute on function actions.schema_version() to actions_core, actions_work
 
 -- Operators: look.
 grant select on all tables in schema actions to actions_ops;
-grant execute on function actions.recent(text, integer) to actions_ops, actions_admin;
+grant execute on function
+  actions.recent(text, integer), actions.find_invocations(text, text, text, timestamptz, integer), actions.by_event(text)
+  to actions_ops, actions_admin;
 -- A view calls functions as whoever looks.
 grant execute on function actions.oldest_snapshot_s() to actions_ops, actions_janitor;

@@ -38,7 +38,8 @@ pub struct Invocations {
 enum Command {
     /// List the newest.
     #[command(after_help = "Examples:\n  actionsctl invocations list --action action_… --status timeout -n 50\n  \
-            actionsctl invocations list --project proj_acme_prod --since 2h")]
+            actionsctl invocations list --project proj_acme_prod --since 2h\n  \
+            actionsctl invocations list --event evt_…")]
     List {
         /// Only of this action.
         #[arg(long, value_name = "ACTION")]
@@ -46,6 +47,9 @@ enum Command {
         /// Only of this project.
         #[arg(long, value_name = "PROJECT")]
         project: Option<String>,
+        /// Those of one event, by the id that its endpoint received.
+        #[arg(long, value_name = "EVENT", conflicts_with_all = ["action", "project", "status", "since", "n"])]
+        event: Option<String>,
         /// Only with this status.
         #[arg(long, value_name = "STATUS", value_parser = given::status())]
         status: Option<String>,
@@ -77,7 +81,8 @@ impl Invocations {
         let database = super::database(config)?;
         schema::check(&database).await?;
         let result = match &self.command {
-            Command::List { action, project, status, since, n } => {
+            Command::List { event: Some(event), .. } => self.list(&control::of_event(&database, event).await?),
+            Command::List { action, project, status, since, n, event: None } => {
                 let since = since.unwrap_or_default();
                 let wanted = Wanted { action: action.as_deref(), project: project.as_deref(), status: status.as_deref(), since, most: *n };
                 self.list(&control::invocations(&database, &wanted).await?)

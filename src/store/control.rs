@@ -50,18 +50,13 @@ select outcome::text from actions.result($1)";
 /// Every time that an action's secret was shown again.
 pub const NOTE_REVEALED: &str = "-- note secret revealed: an audit event
 select actions.note_secret_revealed($1, $2)::text";
-/// Invocations, newest first. Ids begin with the millisecond in base 32, and history is partitioned
-/// by them: a lower bound of the id leaves out what is older without looking at it.
+/// Invocations, newest first.
 pub const INVOCATIONS: &str = "-- invocations: the newest
-select row_to_json(i)::text from actions.recent_invocations as i
-where ($1::text is null or i.action_id = $1) and ($2::text is null or i.project_id = $2) and ($3::text is null or i.status = $3)
-  and i.invocation_id >= coalesce((
-    select 'inv_' || string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((m.ms >> (5 * place)) & 31)::integer + 1, 1), '' order by place desc)
-    from generate_series(0, 9) as place,
-      (select greatest(0, floor(extract(epoch from coalesce($4, now() - $5 * interval '1 second')) * 1000))::bigint as ms) as m
-    where m.ms > 0), 'inv_')
-order by i.invocation_id desc
-limit $6";
+select row_to_json(i)::text
+from actions.find_invocations($1, $2, $3, coalesce($4, now() - $5 * interval '1 second'), $6) as i";
+/// The invocations of an event.
+pub const OF_EVENT: &str = "-- invocations of an event: by the id that customers see
+select row_to_json(i)::text from actions.by_event($1) as i";
 /// One invocation.
 pub const INVOCATION: &str = "-- invocation: one
 select row_to_json(i)::text from actions.recent_invocations as i where i.invocation_id = $1";
@@ -215,6 +210,11 @@ pub struct Wanted<'a> {
 pub async fn invocations(database: &Database, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
     let Wanted { action, project, status, since, most } = wanted;
     many(database, INVOCATIONS, params![*action, *project, *status, since.at(), since.seconds_ago(), *most]).await
+}
+
+/// The invocations of an event, newest first.
+pub async fn of_event(database: &Database, event: &str) -> Result<Vec<String>, StoreError> {
+    many(database, OF_EVENT, params![event]).await
 }
 
 /// One invocation, if it is within the retention.

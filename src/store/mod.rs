@@ -206,6 +206,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_admin", health::ACTIONS),
     ("actions_ops", health::FLEET),
     ("actions_ops", control::INVOCATIONS),
+    ("actions_ops", control::OF_EVENT),
     ("actions_ops", control::INVOCATION),
     ("actions_ops", control::MEASURED),
     ("actions_ops", control::FINISHED),

@@ -74,7 +74,7 @@ pub const RIGHTS: [Rights; 5] = [
     Rights {
         role: "actions_admin",
         relations: "actions.actions:r actions.audit_log:r actions.projects:r",
-        functions: "actions.create_action actions.delete_action actions.finish_rotation actions.note_secret_revealed \
+        functions: "actions.by_event actions.create_action actions.delete_action actions.find_invocations actions.finish_rotation actions.note_secret_revealed \
             actions.project_members actions.recent actions.record_secret actions.reenable_action actions.result actions.results \
             actions.rotate_secret actions.schema_version actions.send_test_event actions.set_enabled actions.set_project_members \
             actions.set_project_roles actions.update_action actions.upsert_project",
@@ -83,7 +83,7 @@ pub const RIGHTS: [Rights; 5] = [
         role: "actions_ops",
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
             actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r actions.recent_invocations:r",
-        functions: "actions.oldest_snapshot_s actions.recent actions.schema_version",
+        functions: "actions.by_event actions.find_invocations actions.oldest_snapshot_s actions.recent actions.schema_version",
     },
 ];
 

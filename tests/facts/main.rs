@@ -21,6 +21,7 @@ mod enqueue;
 mod failover;
 mod heard;
 mod held_kills;
+mod history;
 mod hostile;
 mod house;
 mod keep_alive;
