@@ -244,7 +244,7 @@ end;
 comment on function actions_private.days_to_make(integer, integer) is
   'Days whose partition is missing: from today to days_ahead days from now, then those of which the default partition holds rows that are kept. Example: select * from actions_private.days_to_make(7, 30);';
 
--- Days that are over are added up before they are dropped, a few minutes of ids at a time.
+-- Minutes that are over are added up, long before their day is dropped.
 create table actions_private.counted_until (
   only_row boolean     not null primary key default true,
   at       timestamptz,
@@ -266,7 +266,7 @@ create table actions_private.daily_counts (
   called      bigint           not null,
   duration_ms double precision not null,
   primary key (action_id, day, status, test)
-);
+) with (fillfactor = 80); -- a day's row changes with every minute of it
 create index counts_by_project on actions_private.daily_counts (project_id, day);
 create index counts_by_day on actions_private.daily_counts (day);
 comment on table actions_private.daily_counts is
@@ -278,17 +278,21 @@ create function actions_private.count_next() returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  a_while constant interval := '10 minutes';
-  -- By then everything is decided, unless the fleet and the janitors were away all that time.
-  settled constant timestamptz := clock_timestamp() - interval '1 hour';
   since timestamptz := (select c.at from actions_private.counted_until as c for update);
+  -- Nothing lives for longer than a few seconds, but what waits while the fleet is away is not decided yet.
+  settled constant timestamptz := least(
+    clock_timestamp() - interval '5 minutes',
+    (select actions_private.id_moment(q.id) from actions_private.queue as q order by q.id limit 1));
+  -- Views add up the rest themselves, so it is short; whoever is far behind takes longer steps.
+  a_while constant interval := case when settled - since < interval '1 hour' then interval '1 minute' else interval '10 minutes' end;
+  -- Nothing happened before.
+  next constant timestamptz := coalesce((
+    select actions_private.id_moment(i.id) from actions_private.invocations as i
+    where i.id >= coalesce((select c.next_id from actions_private.counted_until as c), '') order by i.id limit 1), settled);
 begin
-  if since is null then
-    since := coalesce((select i.enqueued_at from actions_private.invocations as i order by i.id limit 1), settled);
-    since := date_bin(a_while, since, '2000-01-01 00:00:00+00');
-    update actions_private.counted_until as c set at = since, next_id = '';
-  end if;
+  since := greatest(since, date_bin(a_while, least(next, settled), '2000-01-01 00:00:00+00'));
   if since + a_while > settled then
+    update actions_private.counted_until as c set at = since, next_id = 'inv_' || actions_private.id_time(since);
     return false;
   end if;
   insert into actions_private.daily_counts as d (day, project_id, action_id, trigger, status, test, invocations, called, duration_ms)
@@ -303,7 +307,7 @@ begin
 end
 $$;
 comment on function actions_private.count_next() is
-  'Adds up the next ten minutes that are over for an hour; false where there are none yet. Example: select actions_private.count_next();';
+  'Adds up the next minutes that are over; false where there are none yet. Example: select actions_private.count_next();';
 
 create function actions_private.sweep_default(keep_days integer) returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp

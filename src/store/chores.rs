@@ -36,7 +36,7 @@ pub const SWEEP_DEFAULT: &str = "-- sweep default: rows that are past retention
 select actions_private.sweep_default($1)";
 
 /// Adds up what will be dropped one day. Any janitor may: a row that is locked makes it happen once.
-pub const COUNT_NEXT: &str = "-- count next: ten minutes of invocations that are over
+pub const COUNT_NEXT: &str = "-- count next: minutes of invocations that are over
 select actions_private.count_next()";
 
 /// Drops the days past retention, if this janitor leads.
@@ -109,7 +109,7 @@ pub async fn sweep_default(database: &Database, retention_days: u32) -> Result<i
     }
 }
 
-/// Adds up ten minutes of invocations; false where there is nothing to add up yet.
+/// Adds up some minutes of invocations; false where there is nothing to add up yet.
 pub async fn count_next(database: &Database) -> Result<bool, StoreError> {
     Ok(database.row_within(LONG_ANSWER, COUNT_NEXT, params![]).await?.try_get(0)?)
 }

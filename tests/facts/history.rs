@@ -19,7 +19,7 @@ const FILL: &str = "
       from generate_series(1, 200000) as n, lateral (select now() - interval '2 hours' - n * interval '5 seconds' as at) as m
     ) as i
     join actions_private.actions as a on a.project_id = case when n % 2000 = 0 then 'idle' when n % 2000 = 1 then 'killed' when n % 2000 = 2 then 'again' else 'busy' end;
-    update actions_private.counted_until set at = now() - interval '70 minutes', next_id = 'inv_' || actions_private.id_time(now() - interval '70 minutes');
+    update actions_private.counted_until set at = now() - interval '7 minutes', next_id = 'inv_' || actions_private.id_time(now() - interval '7 minutes');
     analyze actions_private.invocations, actions_private.actions, actions_private.queue;";
 
 /// Four actions of as many projects, with a history of eleven days and a half.

@@ -26,6 +26,7 @@ const EVENTS_OF_EACH: usize = 2;
 pub async fn run(lasting: Duration, repetitions: usize, results: &Path) {
     let mut findings = Findings::default();
     beside_a_hanging_endpoint(&mut findings, lasting, repetitions).await;
+    beside_a_burst(&mut findings, repetitions).await;
     in_order_of_arrival(&mut findings).await;
     findings.save(results, "fair");
 }
@@ -44,21 +45,62 @@ async fn beside_a_hanging_endpoint(findings: &mut Findings, lasting: Duration, r
     stand.project("hanging", HANG).await;
     let hanging = Arc::new(Hanging(client.clone()));
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    all(&quick, lasting / 5).await;
+    all(&quick, QUICK_RATE, lasting / 5).await;
     for _ in 0..repetitions {
-        without.push(all(&quick, lasting).await);
+        without.push(all(&quick, QUICK_RATE, lasting).await);
         let nuisance = tokio::spawn({
             let hanging = Arc::clone(&hanging);
             async move { steady(&hanging, Load::Open(HANGING_RATE), lasting + HANGING_START).await }
         });
         tokio::time::sleep(HANGING_START).await; // until as many hang as will at a time
-        with.push(all(&quick, lasting).await);
+        with.push(all(&quick, QUICK_RATE, lasting).await);
         let nuisance = nuisance.await.expect("the nuisance");
         line(&format!("p99 without {:.2} ms, beside {} hanging calls {:.2} ms", last(&without), nuisance.calls, last(&with)));
     }
     findings.at_most("p99 beside a hanging endpoint over without", median(&with) / median(&without), 1.5, "x");
     stand.end(&mut programs).await;
 }
+
+/// One project reports a great many events at once while others go on as ever.
+async fn beside_a_burst(findings: &mut Findings, repetitions: usize) {
+    let stand = Stand::start().await;
+    let mut programs = [stand.worker(&[]).await, stand.worker(&[]).await];
+    let client = Client::connect(&Options::new(&stand.database.url("core"))).await.expect("auth-core's client");
+    let mut steadies = Vec::new();
+    for n in 0..STEADY_PROJECTS {
+        let project = format!("steady_{n}");
+        stand.project(&project, "/").await;
+        steadies.push(Arc::new(Fleet::of(client.clone(), &project)));
+    }
+    stand.project("rushing", "/").await;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    all(&steadies, STEADY_RATE, BESIDE_A_BURST / 2).await;
+    for _ in 0..repetitions {
+        without.push(all(&steadies, STEADY_RATE, BESIDE_A_BURST).await);
+        let core = stand.database.login("core").await;
+        let burst = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let rush = "select count(*) from actions.enqueue_many(array_fill('rushing'::text, array[$1]),
+                array_fill('pre_authenticate'::text, array[$1]), array_fill('{\"user\":{\"id\":\"user_1\"}}'::json, array[$1]), null, null)";
+            sqlx::query(rush).bind(BURST).execute(&core).await.expect("a burst");
+        });
+        with.push(all(&steadies, STEADY_RATE, BESIDE_A_BURST).await);
+        burst.await.expect("the burst");
+        let ended = "select count(*) from actions_private.queue";
+        while sqlx::query_scalar::<_, i64>(ended).fetch_one(&stand.owner).await.expect("a count") > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        line(&format!("p99 without {:.2} ms, beside a burst of {BURST} {:.2} ms", last(&without), last(&with)));
+    }
+    findings.at_most("p99 beside a burst over without", median(&with) / median(&without), 2.0, "x");
+    stand.end(&mut programs).await;
+}
+
+const STEADY_PROJECTS: usize = 10;
+const STEADY_RATE: u32 = 20;
+const BURST: i32 = 20_000;
+/// Some seconds more than a burst lasts.
+const BESIDE_A_BURST: Duration = Duration::from_secs(6);
 
 /// The time after which as many calls hang as ever will: their timeout.
 const HANGING_START: Duration = Duration::from_secs(6);
@@ -68,13 +110,13 @@ fn last(numbers: &[f64]) -> f64 {
 }
 
 /// Everybody at their own rate at once; the p99 of all calls together.
-async fn all(ways: &[Arc<Fleet>], lasting: Duration) -> f64 {
+async fn all(ways: &[Arc<Fleet>], rate: u32, lasting: Duration) -> f64 {
     let mut running = tokio::task::JoinSet::new();
     for (n, way) in ways.iter().enumerate() {
         let way = Arc::clone(way);
         running.spawn(async move {
             tokio::time::sleep(Duration::from_millis(7) * u32::try_from(n).expect("a small number")).await;
-            steady(&way, Load::Open(QUICK_RATE), lasting).await
+            steady(&way, Load::Open(rate), lasting).await
         });
     }
     let mut latency = Histogram::<u64>::new(3).expect("valid bounds");

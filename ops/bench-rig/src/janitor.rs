@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use authio_actions_lab::process::Program;
+
 use crate::cost::cpu;
 use crate::findings::Findings;
 use crate::history;
@@ -22,9 +24,9 @@ const AT_ONCE: i32 = 50;
 
 /// A project each with an action that is never called: their calls are written as finished.
 const MANY_ACTIONS: &str = "begin;
-  insert into actions_private.projects (id, name) select 'many_' || n, 'Many' from generate_series(1, 10000) as n;
+  insert into actions_private.projects (id, name) select 'many_' || n, 'Many' from generate_series(1, ACTIONS) as n;
   insert into actions_private.actions (id, project_id, project_revision, trigger, version, timeout_ms)
-  select actions_private.new_id('action_'), 'many_' || n, 1, 'pre_register', 1, 2000 from generate_series(1, 10000) as n;
+  select actions_private.new_id('action_'), 'many_' || n, 1, 'pre_register', 1, 2000 from generate_series(1, ACTIONS) as n;
   insert into actions_private.action_versions (action_id, version, name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature)
   select id, 1, 'Many', 'https://hooks.acme.test/', 2000, 'open', 'skip', false from actions_private.actions where project_id like 'many_%';
   commit;
@@ -33,24 +35,27 @@ const MANY_ACTIONS: &str = "begin;
 /// Calls of actions drawn by lot, one in twenty of them a 503.
 const FINISH: &str = "insert into actions_private.invocations
     (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, queue_ms, enqueued_at, finished_at, worker)
-  select actions_private.new_id('inv_'), 'evt_', 'many', 'pre_register', $2[1 + floor(random() * cardinality($2))::integer], 1, false,
+  select 'inv_' || name, 'evt_' || name, 'many', 'pre_register', $2[1 + floor(random() * cardinality($2))::integer], 1, false,
     (case when bad then 'http_error' else 'ok' end)::actions_private.final_status, '{\"decision\":\"allow\",\"source\":\"verdict\",\"status\":\"ok\"}',
     case when bad then 503 else 200 end, 12.5, 0.8, now, now, 'worker-many'
-  from (select n, random() < 0.05 as bad, clock_timestamp() as now from generate_series(1, $1) as n) as finished";
+  from (select substr(actions_private.new_id('inv_'), 5) as name, random() < 0.05 as bad, clock_timestamp() as now from generate_series(1, $1)) as finished";
+
+/// Makes so many actions.
+pub async fn many_actions(owner: &PgPool, count: i32) {
+    owner.execute(MANY_ACTIONS.replace("ACTIONS", &count.to_string()).as_str()).await.expect("many actions");
+}
 
 pub async fn run(rows: u64, lasting: Duration, results: &Path) {
     let stand = Stand::start().await;
-    stand.owner.execute(MANY_ACTIONS).await.expect("many actions");
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a free port").port();
-    let mut janitor = stand.janitor_with(&[("ACTIONS_METRICS__LISTEN", &format!("\"127.0.0.1:{port}\""))]).await;
-    janitor.logged("leading").await;
+    many_actions(&stand.owner, ACTIONS).await;
+    let (janitor, port) = leading(&stand).await;
     let finishing = tokio::spawn(finish(stand.owner.clone()));
     line(&format!("{ACTIONS} actions, {A_SECOND} finished a second, {} s to fill the overlap", lasting.as_secs() / 3));
     tokio::time::sleep(lasting / 3).await;
 
     let short = measure(&stand, janitor.id(), port, lasting).await;
     short.tell("with a short history");
-    history::fill(&stand.owner, rows).await;
+    history::fill(&stand.owner, rows, ACTIONS).await;
     let long = measure(&stand, janitor.id(), port, lasting).await;
     long.tell(&format!("with {rows} rows more"));
     finishing.abort();
@@ -64,7 +69,16 @@ pub async fn run(rows: u64, lasting: Duration, results: &Path) {
     stand.end(&mut [janitor]).await;
 }
 
-async fn finish(owner: PgPool) {
+/// A janitor that leads, and the port of its metrics.
+pub async fn leading(stand: &Stand) -> (Program, u16) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a free port").port();
+    let mut janitor = stand.janitor_with(&[("ACTIONS_METRICS__LISTEN", &format!("\"127.0.0.1:{port}\""))]).await;
+    janitor.logged("leading").await;
+    (janitor, port)
+}
+
+/// Writes finished calls of the many actions, for as long as it lives.
+pub async fn finish(owner: PgPool) {
     let actions: Vec<String> = sqlx::query_scalar("select id from actions_private.actions where project_id like 'many_%'")
         .fetch_all(&owner)
         .await
@@ -77,17 +91,17 @@ async fn finish(owner: PgPool) {
     }
 }
 
-struct Measured {
+pub struct Measured {
     ticks: f64,
-    mean_ms: f64,
-    longest_ms: f64,
+    pub mean_ms: f64,
+    pub longest_ms: f64,
     janitor_of_a_core: f64,
     server_of_a_core: f64,
     finished: i64,
 }
 
 impl Measured {
-    fn tell(&self, when: &str) {
+    pub fn tell(&self, when: &str) {
         line(&format!(
             "{when}: {} finished, {} ticks, {:.1} ms each, none longer than {:.0} ms;",
             self.finished, self.ticks, self.mean_ms, self.longest_ms
@@ -99,7 +113,7 @@ impl Measured {
     }
 }
 
-async fn measure(stand: &Stand, janitor: u32, port: u16, lasting: Duration) -> Measured {
+pub async fn measure(stand: &Stand, janitor: u32, port: u16, lasting: Duration) -> Measured {
     let (before, spent_before, finished_before) = (ticks(port).await, spent(&stand.owner, janitor).await, finished(&stand.owner).await);
     let started = Instant::now();
     tokio::time::sleep(lasting).await;
