@@ -46,7 +46,7 @@ grant update (killed_at, killed_reason, previous_secret_version, previous_secret
   on actions_private.actions to actions_janitor;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_janitor;
 grant insert (project_id, action_id, recipient, subject, text_body, html_body),
-  update (attempts, next_attempt_at, sent_at, refusals, refused_since, refused_at, last_error) on actions_private.mail_outbox to actions_janitor;
+  update (subject, text_body, html_body, attempts, next_attempt_at, sent_at, refusals, refused_since, refused_at, last_error) on actions_private.mail_outbox to actions_janitor;
 grant update (queue_allowance_ms, window_s, error_ratio, timeout_ratio, consecutive_5xx, min_samples)
   on actions_private.settings to actions_janitor;
 grant insert, update (until) on actions_private.kill_holds to actions_janitor;
@@ -61,22 +61,24 @@ grant execute on function
   actions_private.make_partition(date), actions_private.days_to_make(integer, integer), actions_private.sweep_default(integer),
   actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_life(),
   actions_private.may_notify(), actions_private.notify_queue_usage(),
-  actions_private.customers_of(text[]), actions_private.hold_kills(bigint, timestamptz, text), actions_private.free_kills(bigint)
+  actions_private.customers_of(text[]), actions_private.hold_kills(bigint, timestamptz, text), actions_private.free_kills(bigint),
+  actions_private.to_be_told(text), actions_private.erase_next(bigint, integer), actions_private.forget_old(integer, integer, integer, integer)
 to actions_janitor;
 
 -- Control planes: configure.
 grant execute on function
   actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text),
   actions.set_project_members(text, json, text), actions.project_members(text),
-  actions.create_action(text, text, text, text, integer, text, text, boolean, text), actions.update_action(text, json, text),
+  actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean), actions.update_action(text, json, text),
   actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
+  actions.swap_action(text, text, text), actions.kill_action(text, text, text), actions.delete_project(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
   actions.record_secret(text, integer, text, text), actions.note_secret_revealed(text, text),
   actions.send_test_event(text, text), actions.result(text), actions.results(text[])
 to actions_admin;
-grant select on actions.actions, actions.audit_log, actions.projects to actions_admin;
+grant select on actions.actions, actions.audit_log, actions.erasures, actions.projects to actions_admin;
 
-grant execute on function actions.schema_version() to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
+grant execute on function actions.schema_version(), actions.oldest_program() to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
 
 -- Operators: look.
 grant select on all tables in schema actions to actions_ops;

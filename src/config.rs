@@ -156,6 +156,9 @@ pub struct KillSwitch {
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub days: u32,
+    pub audit_days: u32,
+    pub mail_days: u32,
+    pub counts_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -250,6 +253,9 @@ impl Config {
         range("kill_switch.min_samples", self.kill_switch.min_samples, 1, 1_000_000, "")?;
         range("kill_switch.tick_ms", self.kill_switch.tick_ms, 10, 60_000, " milliseconds")?;
         range("retention.days", self.retention.days, 1, 3_650, " days")?;
+        range("retention.audit_days", self.retention.audit_days, 1, 36_500, " days")?;
+        range("retention.mail_days", self.retention.mail_days, 1, 3_650, " days")?;
+        range("retention.counts_days", self.retention.counts_days, 1, 36_500, " days")?;
         for (key, url) in [("database.url", &self.database.url), ("database.listen_url", &self.database.listen_url)] {
             if let Some(url) = url
                 && !(url.reveal().starts_with("postgres://") || url.reveal().starts_with("postgresql://"))

@@ -20,6 +20,7 @@ mod project;
 mod screen;
 mod signature;
 mod try_url;
+mod version;
 
 use std::path::PathBuf;
 
@@ -73,6 +74,8 @@ enum Command {
     Sign(signature::Sign),
     /// Check a signature header, and say what is wrong with it.
     Verify(signature::Verify),
+    /// Say which release this is, which schema it brings, and whom the database's schema serves.
+    Version(version::Version),
     /// Print what lets a shell complete these commands.
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Completions),
@@ -99,6 +102,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::CheckUrl(command) => command.run(&config).await,
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
+        Command::Version(command) => command.run(&config).await,
         Command::Completions(_) => Ok(()), // was above
     }
 }

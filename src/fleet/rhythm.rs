@@ -38,7 +38,7 @@ const FAR_LOOK_WHEN_CRAMPED: Duration = Duration::from_millis(20);
 const FAR_LOOK_SHARE: u32 = 20;
 
 /// With more waiting than one claim takes, projects have turns: among so many of the newest.
-const FAIR_AMONG: i32 = 1_024;
+const FAIR_AMONG: i32 = 256;
 /// And now and then among all that can wait.
 const FAIR_AMONG_ALL: i32 = 50_000;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bell::Bell;
+use crate::config;
 use crate::store::{Database, StoreError, chores, processes};
 use crate::telemetry::Metrics;
 
@@ -15,7 +16,7 @@ use crate::telemetry::Metrics;
 const WHOLE_LOOK_SHARE: u32 = 100;
 
 /// Keeps house whenever the bell rings, for as long as the janitor lives.
-pub async fn run(database: Database, retention_days: u32, bell: Arc<Bell>, metrics: Arc<Metrics>) {
+pub async fn run(database: Database, retention: config::Retention, bell: Arc<Bell>, metrics: Arc<Metrics>) {
     let mut look_again_at = Instant::now();
     loop {
         let epoch = bell.heard(|| metrics.turns.turn("housekeeping")).await;
@@ -25,7 +26,7 @@ pub async fn run(database: Database, retention_days: u32, bell: Arc<Bell>, metri
                 Err(error) => tracing::warn!(%error, "could not look at the whole queue"),
             }
         }
-        if let Err(error) = keep(&database, epoch, retention_days).await {
+        if let Err(error) = keep(&database, epoch, &retention).await {
             tracing::warn!(%error, "housekeeping failed; it is tried again in a minute");
         }
     }
@@ -41,14 +42,15 @@ async fn look_at_everything(database: &Database, epoch: i64) -> Result<Duration,
     Ok(began.elapsed())
 }
 
-async fn keep(database: &Database, epoch: i64, retention_days: u32) -> Result<(), StoreError> {
-    let made = chores::make_partitions(database, retention_days).await?;
+async fn keep(database: &Database, epoch: i64, retention: &config::Retention) -> Result<(), StoreError> {
+    let made = chores::make_partitions(database, retention.days).await?;
     while chores::count_next(database).await? {}
-    let dropped = chores::drop_partitions(database, epoch, retention_days).await?;
-    let swept = chores::sweep_default(database, retention_days).await?;
+    let dropped = chores::drop_partitions(database, epoch, retention.days).await?;
+    let swept = chores::sweep_default(database, retention.days).await?;
     if made > 0 || dropped > 0 || swept > 0 {
         tracing::info!(made, dropped, swept, "partitions");
     }
+    while chores::forget_old(database, epoch, retention).await? > 0 {}
     chores::forget_event_keys(database).await?;
     processes::forget_silent(database).await
 }

@@ -7,6 +7,7 @@
 
 mod bell;
 mod delivery;
+mod erasure;
 mod gauges;
 mod house;
 mod kill_switch;
@@ -154,8 +155,9 @@ impl Janitor {
         };
         let (sender, standing) = watch::channel(Standing::default());
         beside.start("leadership", leadership::keep(candidate, sender));
-        let house = house::run(database.clone(), self.config.retention.days, Arc::clone(&self.house), Arc::clone(&metrics));
+        let house = house::run(database.clone(), self.config.retention.clone(), Arc::clone(&self.house), Arc::clone(&metrics));
         beside.start("housekeeping", house);
+        beside.start("erasure", erasure::run(database.clone(), standing.clone(), Arc::clone(&metrics)));
         if let Some(mailer) = self.mailer.take() {
             beside.start("delivery", delivery::run(database, mailer, Arc::clone(&self.mails), metrics));
         }
@@ -186,6 +188,7 @@ impl Janitor {
         if lead.did_chores_at.elapsed() > self.config.kill_switch.tick() * CHORES_TICKS {
             lead.did_chores_at = Instant::now();
             told("rotations and checks", self.do_chores(lead).await);
+            told("mails of kills by hand", self.write_mails(lead.epoch).await);
             told("gauges", lead.gauges.look(&self.database, &self.metrics).await);
         }
         if lead.kept_house_at.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
@@ -212,6 +215,15 @@ impl Janitor {
             none => none.insert(KillSwitch::begin(&self.database, &self.config.kill_switch).await?),
         };
         kill_switch.tick(&self.database, lead.epoch, now, &self.config, &self.metrics).await
+    }
+
+    /// Whoever kills by hand leaves the words to this program.
+    async fn write_mails(&self, epoch: i64) -> Result<(), StoreError> {
+        for (ids, reason, figures) in duties::unwritten(&self.database).await? {
+            let mail = mail::action_killed(&figures, &reason, self.config.dashboard.url.as_deref());
+            duties::write_mails(&self.database, epoch, &ids, &mail).await?;
+        }
+        Ok(())
     }
 
     async fn do_chores(&self, lead: &mut Lead) -> Result<(), StoreError> {

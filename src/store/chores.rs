@@ -5,6 +5,7 @@ use super::notify::notify;
 use super::params::params;
 use super::pool::LONG_ANSWER;
 use super::{Database, StoreError, scalars};
+use crate::config;
 
 /// Rotations whose overlap is over, and test events of actions that opted in. What the last
 /// test events say is looked at before the next ones are sent.
@@ -46,6 +47,14 @@ select coalesce((select actions_private.drop_partitions($2) where actions_privat
 /// Ids of events that may no longer be reported again.
 pub const FORGET_EVENT_KEYS: &str = "-- forget event keys: given more than ten minutes ago
 select actions_private.forget_event_keys()";
+
+/// What is older than its retention, some thousand rows at a time, if this janitor leads.
+pub const FORGET_OLD: &str = "-- forget old: audit events, mails and daily counts past retention
+select coalesce((select actions_private.forget_old($2, $3, $4) where actions_private.leads($1)), 0)";
+
+/// The next step of an erasure.
+pub const ERASE_NEXT: &str = "-- erase next: a part of a project
+select actions_private.erase_next($1)";
 
 /// What the chores found.
 #[derive(Debug, Clone, Copy)]
@@ -123,4 +132,16 @@ pub async fn drop_partitions(database: &Database, epoch: i64, retention_days: u3
 /// Forgets ids of events that may no longer be reported again.
 pub async fn forget_event_keys(database: &Database) -> Result<(), StoreError> {
     database.rows_within(LONG_ANSWER, FORGET_EVENT_KEYS, params![]).await.map(|_| ())
+}
+
+/// Deletes what is past its retention, some thousand rows of each kind; returns how many.
+pub async fn forget_old(database: &Database, epoch: i64, retention: &config::Retention) -> Result<i64, StoreError> {
+    let config::Retention { audit_days, mail_days, counts_days, .. } = retention;
+    let [audit, mail, counts] = [audit_days, mail_days, counts_days].map(|days| i32::try_from(*days).unwrap_or(i32::MAX));
+    Ok(database.row_within(LONG_ANSWER, FORGET_OLD, params![epoch, audit, mail, counts]).await?.try_get(0)?)
+}
+
+/// Erases some thousand rows of a project that is to be erased; false where there is nothing for the moment.
+pub async fn erase_next(database: &Database, epoch: i64) -> Result<bool, StoreError> {
+    Ok(database.row_within(LONG_ANSWER, ERASE_NEXT, params![epoch]).await?.try_get(0)?)
 }

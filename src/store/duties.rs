@@ -51,6 +51,23 @@ from actions_private.kill_figures as h
 join actions.actions as a on a.action_id = h.action_id
 where h.action_id = any ($1) and a.killed_at is null and a.enabled";
 
+/// Kills by hand whose mails are not written yet, with the figures that a mail tells.
+pub const UNWRITTEN: &str = "-- unwritten: mails of kills by hand
+select m.ids, coalesce(a.killed_reason, 'by hand') as reason, a.id as action_id, a.project_id, v.name, a.trigger, v.on_killed, a.counting_since,
+  coalesce(h.calls, 0) as calls, coalesce(h.errors, 0) as errors, coalesce(h.timeouts, 0) as timeouts, coalesce(h.error_ratio, 0) as error_ratio,
+  coalesce(h.timeout_ratio, 0) as timeout_ratio, coalesce(h.consecutive_5xx, 0) as consecutive_5xx
+from (
+  select o.action_id, array_agg(o.id) as ids from actions_private.mail_outbox as o where o.text_body is null group by o.action_id limit 20
+) as m
+join actions_private.actions as a on a.id = m.action_id
+join actions_private.action_versions as v on v.action_id = a.id and v.version = a.version
+left join lateral (select f.* from actions_private.kill_figures as f where f.action_id = a.id offset 0) as h on true";
+
+/// Writes them, if this janitor leads.
+pub const WRITE_MAILS: &str = "-- write mails: of a kill by hand
+update actions_private.mail_outbox as m set subject = $3, text_body = $4, html_body = $5
+where m.id = any ($2) and m.text_body is null and actions_private.leads($1)";
+
 /// Actions in a row of 5xx, some at a time: a new leader goes through all of them beside its ticks.
 pub const STREAKS: &str = "-- streaks: who of the next actions is in a row of 5xx
 select a.id, coalesce(h.consecutive_5xx, 0), a.counting_since
@@ -260,25 +277,35 @@ pub struct Figures {
 
 /// Reads the exact figures of these actions.
 pub async fn figures(database: &Database, actions: &[String]) -> Result<Vec<Figures>, StoreError> {
-    let rows = database.rows_within(LONG_ANSWER, SWITCHES, params![actions]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Figures {
-                action_id: row.try_get("action_id")?,
-                project_id: row.try_get("project_id")?,
-                name: row.try_get("name")?,
-                trigger: row.try_get("trigger")?,
-                on_killed: row.try_get("on_killed")?,
-                counting_since: row.try_get("counting_since")?,
-                calls: row.try_get("calls")?,
-                errors: row.try_get("errors")?,
-                timeouts: row.try_get("timeouts")?,
-                error_ratio: row.try_get("error_ratio")?,
-                timeout_ratio: row.try_get("timeout_ratio")?,
-                consecutive_5xx: row.try_get("consecutive_5xx")?,
-            })
-        })
-        .collect::<Result<_, StoreError>>()
+    database.rows_within(LONG_ANSWER, SWITCHES, params![actions]).await?.iter().map(read_figures).collect()
+}
+
+/// Mails of kills by hand that are not written yet: their ids, the reason and the figures.
+pub async fn unwritten(database: &Database) -> Result<Vec<(Vec<i64>, String, Figures)>, StoreError> {
+    let rows = database.rows_within(LONG_ANSWER, UNWRITTEN, params![]).await?;
+    rows.iter().map(|row| Ok((row.try_get("ids")?, row.try_get("reason")?, read_figures(row)?))).collect()
+}
+
+/// Writes these mails.
+pub async fn write_mails(database: &Database, epoch: i64, ids: &[i64], mail: &Mail) -> Result<(), StoreError> {
+    database.execute(WRITE_MAILS, params![epoch, ids, mail.subject, mail.text, mail.html]).await
+}
+
+fn read_figures(row: &Row) -> Result<Figures, StoreError> {
+    Ok(Figures {
+        action_id: row.try_get("action_id")?,
+        project_id: row.try_get("project_id")?,
+        name: row.try_get("name")?,
+        trigger: row.try_get("trigger")?,
+        on_killed: row.try_get("on_killed")?,
+        counting_since: row.try_get("counting_since")?,
+        calls: row.try_get("calls")?,
+        errors: row.try_get("errors")?,
+        timeouts: row.try_get("timeouts")?,
+        error_ratio: row.try_get("error_ratio")?,
+        timeout_ratio: row.try_get("timeout_ratio")?,
+        consecutive_5xx: row.try_get("consecutive_5xx")?,
+    })
 }
 
 /// The mail that tells people of a kill.

@@ -22,6 +22,7 @@ pub mod gauges;
 pub mod health;
 pub mod listen;
 pub mod login_settings;
+pub mod migrate;
 pub mod notes;
 pub mod notify;
 pub mod outbox;
@@ -192,8 +193,12 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_ops", audit::LIST),
     ("actions_admin", control::SEND_TEST),
     ("actions_admin", control::OUTCOME),
-    ("actions_core", schema::LOCK),
-    ("actions_core", schema::ENCODING),
+    ("actions_janitor", chores::FORGET_OLD),
+    ("actions_janitor", chores::ERASE_NEXT),
+    ("actions_janitor", duties::UNWRITTEN),
+    ("actions_janitor", duties::WRITE_MAILS),
+    ("actions_core", migrate::LOCK),
+    ("actions_core", migrate::ENCODING),
     ("actions_core", health::SERVER),
     ("actions_core", health::ECHO),
     ("actions_core", health::NOTIFICATIONS),

@@ -10,7 +10,7 @@ pub const TAKE_MAILS: &str = "-- take mails: due ones, held for a minute
 with due as materialized (
   select m.id
   from actions_private.mail_outbox as m
-  where m.sent_at is null and m.refused_at is null and m.next_attempt_at <= clock_timestamp() and actions_private.leads($1)
+  where m.sent_at is null and m.refused_at is null and m.text_body is not null and m.next_attempt_at <= clock_timestamp() and actions_private.leads($1)
   order by m.next_attempt_at
   limit $2
   for update skip locked

@@ -1,72 +1,121 @@
-//! The migrations, and whether the database has those that this program was built for.
+//! The schema that this program brings, and whether the database's is one that it can work with.
 //!
-//! Called by `actionsctl migrate`, and by each program when it starts. Numbered files are applied
-//! once, each in a transaction of its own; roles and grants are applied every time.
+//! Called by each program when it starts. Tables, types and indexes stand in numbered files that are
+//! applied once and never change (`migrations/tables`); functions and views in files that are replaced
+//! as a whole when their text changed (`migrations/functions`). A program works with the schema of its
+//! own release and of the next: so the schema goes first, and programs follow one at a time.
 
 use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 
-use super::connection::Connection;
 use super::params::params;
-use super::settings::Settings;
 use super::{Database, StoreError};
-use crate::config;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
-/// A numbered file: `0007_enqueue.sql` is version 7, named `enqueue`.
-struct Migration {
-    version: i64,
-    name: String,
-    sql: &'static str,
+/// The files of functions and views, each after those that it builds on.
+pub const FUNCTIONS: [&str; 28] = [
+    "refusals",
+    "identifiers",
+    "json_escapes",
+    "server_epoch",
+    "outcomes",
+    "results",
+    "notifications",
+    "request_checks",
+    "idempotency",
+    "enqueue",
+    "claim",
+    "complete",
+    "configuration",
+    "erasure",
+    "mailboxes",
+    "projects",
+    "actions",
+    "secrets",
+    "test_events",
+    "partitions",
+    "history",
+    "daily_counts",
+    "leadership",
+    "kill_switch",
+    "expiry",
+    "retention",
+    "health",
+    "version",
+];
+
+/// The release of this program.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// A numbered file: `0003_invocations.sql` is version 3, named `invocations`.
+pub(super) struct Tables {
+    pub(super) version: i64,
+    pub(super) name: String,
+    pub(super) sql: &'static str,
 }
 
-impl Migration {
-    fn checksum(&self) -> Vec<u8> {
-        Sha256::digest(self.sql.as_bytes()).to_vec()
-    }
+/// A file that is replaced as a whole.
+pub(super) struct Functions {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
 }
 
-fn migrations() -> Vec<Migration> {
-    let mut all: Vec<Migration> = FILES
-        .files()
+pub(super) fn checksum(sql: &str) -> Vec<u8> {
+    Sha256::digest(sql.as_bytes()).to_vec()
+}
+
+pub(super) fn tables() -> Vec<Tables> {
+    let files = FILES.get_dir("tables").into_iter().flat_map(Dir::files);
+    let mut all: Vec<Tables> = files
         .filter_map(|file| {
             let (version, name) = file.path().file_stem()?.to_str()?.split_once('_')?;
-            Some(Migration { version: version.parse().ok()?, name: name.replace('_', " "), sql: file.contents_utf8()? })
+            Some(Tables { version: version.parse().ok()?, name: name.replace('_', " "), sql: file.contents_utf8()? })
         })
         .collect();
-    all.sort_unstable_by_key(|migration| migration.version);
+    all.sort_unstable_by_key(|file| file.version);
     all
 }
 
-/// A file that every migrate applies.
-fn always(name: &str) -> &'static str {
-    FILES.get_file(name).and_then(|file| file.contents_utf8()).unwrap_or_default()
+pub(super) fn functions() -> impl Iterator<Item = Functions> {
+    FUNCTIONS.iter().map(|name| Functions { name, sql: text(&format!("functions/{name}.sql")) })
 }
 
-/// The version this program was built for: the number of its last migration.
+/// The text of a file.
+pub(super) fn text(path: &str) -> &'static str {
+    FILES.get_file(path).and_then(|file| file.contents_utf8()).unwrap_or_default()
+}
+
+/// The version of the schema that this program brings: the number of its last file of tables.
 pub fn expected_version() -> i64 {
-    migrations().last().map_or(0, |migration| migration.version)
+    tables().last().map_or(0, |file| file.version)
 }
 
-/// `schema version: ` what the database has.
-pub const VERSION: &str = "-- schema version: the last migration applied
-select actions.schema_version()";
+/// Which schema the database has, and whom it serves.
+pub const VERSION: &str = "-- schema version: the last file of tables, and the oldest program that it serves
+select actions.schema_version(), actions.oldest_program()";
 
-/// Compares the database's version with ours; a difference says what to do.
+/// What a database says of its schema: its version, and the oldest release that it serves.
+pub async fn version(database: &Database) -> Result<(Option<i64>, String), StoreError> {
+    let row = database.row(VERSION, params![]).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// Refuses a schema that is older than this program's, or that has left this release behind.
 pub async fn check(database: &Database) -> Result<(), StoreError> {
-    let found = database.row(VERSION, params![]).await.and_then(|row| Ok(row.try_get::<_, Option<i64>>(0)?));
     let expected = expected_version();
-    let advice = match found {
-        Ok(Some(version)) if version == expected => return Ok(()),
-        Ok(Some(version)) if version > expected => {
-            format!("the database has schema version {version}, newer than this program's {expected}; install the programs of that version")
+    let advice = match version(database).await {
+        Ok((Some(version), oldest)) if version >= expected => {
+            if !is_newer(&oldest) {
+                return Ok(());
+            }
+            format!("the database's schema serves programs from release {oldest} on, this is {RELEASE}; install the programs of that release or a later one")
         }
-        Ok(version) => format!(
-            "the database has schema version {}, this program needs {expected}; run: actionsctl migrate",
+        Ok((version, _)) => format!(
+            "the database has schema version {}, this program needs {expected} or later; run: actionsctl migrate",
             version.unwrap_or_default()
         ),
-        // Undefined function, schema or table: nothing was migrated here.
+        // Undefined function, schema or table: nothing was migrated here, or before the first release.
         Err(StoreError::Refused { code, .. }) if ["42883", "3F000", "42P01"].contains(&code.as_str()) => {
             "the database has no schema of authio-actions; run: actionsctl migrate".to_owned()
         }
@@ -78,98 +127,39 @@ pub async fn check(database: &Database) -> Result<(), StoreError> {
     Err(StoreError::Schema(advice))
 }
 
-/// What migrating did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Migrated {
-    /// The version before; 0 for an empty database.
-    pub from: i64,
-    /// The version now.
-    pub to: i64,
+/// Whether a release is newer than this program's.
+pub(super) fn is_newer(release: &str) -> bool {
+    number(release) > number(RELEASE)
 }
 
-/// One migration at a time, whoever runs it: taken before anything is looked at or made.
-pub const LOCK: &str = "-- lock: one migrate at a time
-select pg_advisory_lock(hashtext('authio-actions migrate'))";
+/// A release such as `0.12.3`, to be compared; what is no number counts as 0.
+fn number(release: &str) -> [u64; 3] {
+    let mut parts = release.split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
 
-/// What text the database can hold, and what was applied to it.
-pub const ENCODING: &str = "-- encoding: of the database
-select pg_encoding_to_char(encoding)::text from pg_database where datname = current_database()";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The migrations that the database has.
-pub const APPLIED: &str = "-- applied: migrations and their wording
-select version, checksum from actions_private.migrations order by version";
-
-/// The list of migrations lives beside the private tables.
-const HOME: &str = "create schema if not exists actions_private;
-create table if not exists actions_private.migrations (
-  version    bigint      not null primary key,
-  name       text        not null,
-  checksum   bytea       not null,
-  applied_at timestamptz not null default now()
-);
-comment on table actions_private.migrations is 'Which numbered files were applied, and their SHA-256.';";
-
-/// Applies what is missing, calling `before_each` with number and name of each migration.
-pub async fn migrate(config: &config::Database, mut before_each: impl FnMut(i64, &str)) -> Result<Migrated, StoreError> {
-    let settings = Settings::read("database.url", config.url().map_err(refused)?, "actionsctl migrate").map_err(refused)?;
-    let mut connection = Connection::open(&settings).await?;
-    let encoding: String = connection.query(ENCODING, params![]).await?.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
-    if encoding != "UTF8" {
-        return Err(StoreError::Schema(format!(
-            "the database is encoded in {encoding}, which cannot hold every event; accepted is UTF8: \
-             create database … encoding 'UTF8' template template0"
-        )));
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        assert!(number("0.10.0") > number("0.9.12") && number("1.0.0") > number("0.99.0") && number("0.1.0") == number("0.1"));
     }
-    connection.query(LOCK, params![]).await?;
-    connection.batch(HOME).await?;
-    let applied = connection.query(APPLIED, params![]).await?;
-    let from = applied.last().map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or_default();
-    let to = expected_version();
-    if from > to {
-        return Err(StoreError::Schema(format!(
-            "the database has schema version {from}, newer than this program's {to}; install the programs of that version"
-        )));
+
+    #[test]
+    fn every_file_of_functions_has_its_place_in_the_order() {
+        let mut files: Vec<&str> =
+            FILES.get_dir("functions").unwrap().files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
+        let mut listed = FUNCTIONS.to_vec();
+        files.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(files, listed);
     }
-    transaction(&mut connection, always("roles.sql")).await?;
-    for migration in migrations() {
-        let mut known = None;
-        for row in &applied {
-            if row.try_get::<_, i64>(0)? == migration.version {
-                known = Some(row.try_get::<_, Vec<u8>>(1)?);
-            }
-        }
-        match known {
-            Some(checksum) if checksum == migration.checksum() => {}
-            Some(_) => {
-                return Err(StoreError::Schema(format!(
-                    "migration {} was applied in another wording; this database was made by other programs than these",
-                    migration.version
-                )));
-            }
-            None => {
-                before_each(migration.version, &migration.name);
-                apply(&mut connection, &migration).await?;
-            }
-        }
+
+    #[test]
+    fn files_of_tables_are_numbered_without_a_gap() {
+        let numbers: Vec<i64> = tables().iter().map(|file| file.version).collect();
+        assert_eq!(numbers, (1..=expected_version()).collect::<Vec<_>>());
     }
-    transaction(&mut connection, always("grants.sql")).await?;
-    Ok(Migrated { from, to })
-}
-
-fn refused(error: config::ConfigError) -> StoreError {
-    StoreError::Schema(error.to_string())
-}
-
-async fn apply(connection: &mut Connection, migration: &Migration) -> Result<(), StoreError> {
-    let Migration { version, name, sql } = migration;
-    let note = format!(
-        "insert into actions_private.migrations (version, name, checksum) values ({version}, '{name}', '\\x{}')",
-        hex::encode(migration.checksum())
-    );
-    transaction(connection, &format!("{sql};\n{note}")).await
-}
-
-/// All of a script or nothing of it.
-async fn transaction(connection: &mut Connection, script: &str) -> Result<(), StoreError> {
-    connection.batch(&format!("begin;\n{script};\ncommit")).await
 }

@@ -7,6 +7,7 @@
 mod operator;
 mod support;
 
+mod by_hand;
 mod checks;
 mod client;
 mod crashes;
@@ -18,6 +19,7 @@ mod ctl_try;
 mod ctl_usage;
 mod endings;
 mod enqueue;
+mod erasure;
 mod failover;
 mod heard;
 mod held_kills;

@@ -2,7 +2,7 @@
 
 use authio_actions::domain::{FailMode, OnKilled, Outcome, Status, Trigger};
 use authio_actions::store::rights::RIGHTS;
-use authio_actions::store::{QUERIES, schema};
+use authio_actions::store::{QUERIES, migrate, schema};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
 use serde_json::Value;
@@ -20,7 +20,11 @@ async fn every_statement_fits_the_schema_and_is_permitted_to_its_role() {
     for (role, sql) in QUERIES.iter().chain(&[
         ("actions_worker", schema::VERSION),
         ("actions_janitor", schema::VERSION),
-        ("actions_janitor", schema::APPLIED),
+        ("actions_janitor", migrate::APPLIED),
+        ("actions_janitor", migrate::REPLACED),
+        ("actions_janitor", migrate::IS_THERE),
+        ("actions_janitor", migrate::IS_UNRELEASED),
+        ("actions_janitor", migrate::HAS_PARTITIONS),
     ]) {
         assert!(sql.starts_with("-- "), "a statement opens with its name: {sql}");
         let login = database.login(role.strip_prefix("actions_").unwrap()).await;
@@ -45,7 +49,11 @@ fn every_statement_of_the_store_is_in_the_list() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         constants += text.matches(": &str = \"-- ").count() + text.matches(": &str =\n    \"-- ").count();
     }
-    let mut listed: Vec<&str> = QUERIES.iter().map(|(_, sql)| *sql).chain([schema::VERSION, schema::APPLIED]).collect();
+    let mut listed: Vec<&str> = QUERIES
+        .iter()
+        .map(|(_, sql)| *sql)
+        .chain([schema::VERSION, migrate::APPLIED, migrate::REPLACED, migrate::IS_THERE, migrate::IS_UNRELEASED, migrate::HAS_PARTITIONS])
+        .collect();
     listed.sort_unstable();
     listed.dedup();
     assert_eq!(constants, listed.len());
@@ -287,8 +295,9 @@ async fn the_counts_of_a_day_outlive_its_invocations() {
     };
     // One that is still undecided, two days ago.
     let queued = "insert into actions_private.queue
-        (id, event_id, project_id, trigger, action_id, action_version, test, event, enqueued_at, deadline_at)
-        select 'inv_' || actions_private.id_time($1) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, '{}', $1, $1";
+        (id, event_id, project_id, trigger, action_id, action_version, test, event, life, enqueued_at, deadline_at)
+        select 'inv_' || actions_private.id_time($1) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, '{}',
+          gen_random_uuid(), $1, $1";
     sqlx::query(&queued.replace("$1", &hour(2, 4))).execute(&owner).await.unwrap();
     assert_eq!(add_up().await, 2, "whatever is later waits for it; where nothing happened there is nothing to add up");
     sqlx::query("delete from actions_private.queue").execute(&owner).await.unwrap();

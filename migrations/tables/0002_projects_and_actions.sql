@@ -74,10 +74,8 @@ comment on column actions_private.actions.secret_key_id is
   'Which root key derives the signing secret. Null until a process that holds the root keys has recorded it, which it does before it signs with it.';
 comment on column actions_private.actions.secret_sha256 is
   'Fingerprint of the secret, lower-case hex. The secret itself is derived from a root key and is nowhere in this database.';
-
 comment on column actions_private.actions.secret_seen_at is
   'When an answer signed with the current secret last arrived, to the minute: proof that the endpoint has it. From then on requests carry its signature alone, also within an overlap.';
-
 create index by_project on actions_private.actions (project_id);
 create index enabled_again on actions_private.actions (id) where counting_since > created_at;
 create unique index one_enabled_action_per_trigger
@@ -115,17 +113,6 @@ comment on column actions_private.action_versions.check_every_s is
 alter table actions_private.actions
   add constraint current_version_exists foreign key (id, version, timeout_ms)
   references actions_private.action_versions (action_id, version, timeout_ms) deferrable initially deferred;
-
-create function actions_private.refuse_change() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  raise exception '% rows never change', tg_table_name
-    using errcode = '55000', hint = 'Add a new row instead.';
-end
-$$;
-comment on function actions_private.refuse_change() is
-  'Trigger body of tables whose rows are written once. Example: select ''actions_private.refuse_change''::regproc;';
 
 create trigger versions_are_immutable before update on actions_private.action_versions
   for each row execute function actions_private.refuse_change();

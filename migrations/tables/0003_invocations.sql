@@ -44,26 +44,6 @@ comment on column actions_private.life.server is
 comment on column actions_private.life.database is
   'The database in which this life began.';
 
-create function actions_private.current_life() returns uuid
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  this_server constant bigint := (select c.system_identifier from pg_control_system() as c);
-  this_database constant oid := (select d.oid from pg_database as d where d.datname = current_database());
-  life uuid;
-begin
-  select l.id into life from actions_private.life as l where l.server = this_server and l.database = this_database;
-  if not found then
-    delete from actions_private.life as l where l.server <> this_server or l.database <> this_database;
-    insert into actions_private.life (server, database) values (this_server, this_database) on conflict do nothing;
-    select l.id into life from actions_private.life as l;
-  end if;
-  return life;
-end
-$$;
-comment on function actions_private.current_life() is
-  'The present life of this database; begins one after a crash and in a copy. Every worker asks before it claims, and with each heartbeat. Example: select actions_private.current_life();';
-
 create table actions_private.queue (
   id               text        collate "C" not null primary key,
   event_id         text        collate "C" not null,
@@ -74,7 +54,7 @@ create table actions_private.queue (
   test             boolean     not null,
   event            json        not null,
   reply_to         text,
-  life             uuid        not null default actions_private.current_life(),
+  life             uuid        not null,
   enqueued_at      timestamptz not null,
   deadline_at      timestamptz not null,
   claim_token      uuid,
@@ -124,11 +104,6 @@ create table actions_private.enqueue_requests (
 comment on table actions_private.enqueue_requests is
   'Statements that may be sent again because their answer got lost. Kept for ten minutes.';
 
-create type actions_private.final_status as enum
-  ('ok', 'rejected', 'timeout', 'network_error', 'ssrf_blocked', 'http_error', 'invalid_response', 'invalid_signature', 'killed', 'expired');
-comment on type actions_private.final_status is
-  'How an invocation ended. Example: select ''expired''::actions_private.final_status;';
-
 create table actions_private.invocations (
   id               text             collate "C" not null primary key,
   event_id         text             collate "C" not null,
@@ -171,78 +146,19 @@ create trigger decided_once before update on actions_private.invocations
 -- found in as many steps as it is long, however many were not sent meanwhile.
 create index counted_by_action on actions_private.invocations (action_id, finished_at) where not test and status not in ('killed', 'expired');
 create index others_by_action on actions_private.invocations (action_id, finished_at) where test or status in ('killed', 'expired');
+
 -- The last seconds, which the janitor reads at every tick, and the last minutes of the views.
 -- Not BRIN: what vacuum has not summarised yet is read whole, and under load that is minutes.
 create index by_time on actions_private.invocations (finished_at);
+
 -- Few rows, unless the fleet is behind: what no worker counted, and what the fleet had no time for.
 create index ended_without_verdict on actions_private.invocations (finished_at) where status in ('killed', 'expired');
+
 -- An id that the fleet made for an event repeats the invocation's; so only ids from outside cost an entry.
 create index by_given_event on actions_private.invocations (event_id) where substr(event_id, 5) <> substr(id, 5);
 
 -- The net under the partitions: if nobody made them ahead, nothing is lost.
 create table actions_private.invocations_default partition of actions_private.invocations default;
-
-create function actions_private.make_partition(day date) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Behind whoever waits for a lock on the history, every worker would wait, too.
-set lock_timeout = '500ms'
-as $$
-declare
-  partition constant text := 'invocations_' || to_char(day, 'YYYYMMDD');
-  lower_id constant text := 'inv_' || actions_private.id_time(day::timestamp at time zone 'UTC');
-  upper_id constant text := 'inv_' || actions_private.id_time((day + 1)::timestamp at time zone 'UTC');
-begin
-  perform pg_advisory_xact_lock(hashtext('actions_private.invocations partitions'));
-  if to_regclass('actions_private.' || partition) is not null then
-    return false;
-  end if;
-  execute format('create table actions_private.%I (like actions_private.invocations including all)', partition);
-  -- A day that fills is analyzed again every few seconds. The usual sample, 30,000 rows, takes
-  -- half a second of a core each time, and people wait behind it.
-  execute format('alter table actions_private.%I %s', partition, (
-    select string_agg(format('alter %I set statistics 10', a.attname), ', ')
-    from pg_attribute as a where a.attrelid = 'actions_private.invocations'::regclass and a.attnum > 0 and not a.attisdropped));
-  -- Rows of this day that the net caught move into their own partition.
-  execute format(
-    'with caught as (delete from actions_private.invocations_default where id >= %L and id < %L returning *)
-     insert into actions_private.%I select * from caught', lower_id, upper_id, partition);
-  execute format(
-    'alter table actions_private.invocations attach partition actions_private.%I for values from (%L) to (%L)',
-    partition, lower_id, upper_id);
-  return true;
-end
-$$;
-comment on function actions_private.make_partition(date) is
-  'Makes the partition of a day (UTC), with what the default partition holds of it; false if it is there. Example: select actions_private.make_partition(current_date);';
-
-create function actions_private.id_moment(id text) returns timestamptz
-language sql immutable parallel safe
-return pg_catalog.to_timestamp((
-  select pg_catalog.sum((pg_catalog.strpos('0123456789ABCDEFGHJKMNPQRSTVWXYZ', pg_catalog.substr(pg_catalog.right(id, 26), place, 1)) - 1)
-    * (32::numeric ^ (10 - place)))
-  from pg_catalog.generate_series(1, 10) as place)::double precision / 1000);
-comment on function actions_private.id_moment(text) is
-  'When an id was made; the reverse of id_time. Example: select actions_private.id_moment(''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
-
--- The days ahead come first: a day that cannot be made because of what the net caught must not keep
--- the next ones from being there in time.
-create function actions_private.days_to_make(days_ahead integer, keep_days integer) returns setof date
-language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-  select d.day
-  from (
-    select ahead.n as turn, (now() at time zone 'UTC')::date + ahead.n as day from generate_series(0, days_ahead) as ahead (n)
-    union
-    select 1000000, (actions_private.id_moment(i.id) at time zone 'UTC')::date
-    from (select c.id from actions_private.invocations_default as c order by c.id desc limit 100000) as i
-    where i.id >= 'inv_' || actions_private.id_time(now() - keep_days * interval '1 day') and i.id < 'inv_' || actions_private.id_time(now())
-  ) as d
-  where to_regclass('actions_private.invocations_' || to_char(d.day, 'YYYYMMDD')) is null
-  group by d.day
-  order by min(d.turn), d.day;
-end;
-comment on function actions_private.days_to_make(integer, integer) is
-  'Days whose partition is missing: from today to days_ahead days from now, then those of which the default partition holds rows that are kept. Example: select * from actions_private.days_to_make(7, 30);';
 
 -- Minutes that are over are added up, long before their day is dropped.
 create table actions_private.counted_until (
@@ -253,6 +169,7 @@ create table actions_private.counted_until (
 );
 comment on table actions_private.counted_until is
   'One row: up to which moment invocations are added up in daily_counts, and the least id after it. Its lock makes counting happen once.';
+
 insert into actions_private.counted_until default values;
 
 create table actions_private.daily_counts (
@@ -266,99 +183,15 @@ create table actions_private.daily_counts (
   called      bigint           not null,
   duration_ms double precision not null,
   primary key (action_id, day, status, test)
-) with (fillfactor = 80); -- a day's row changes with every minute of it
+) with (fillfactor = 80);
+
+ -- a day's row changes with every minute of it
 create index counts_by_project on actions_private.daily_counts (project_id, day);
 create index counts_by_day on actions_private.daily_counts (day);
 comment on table actions_private.daily_counts is
   'Invocations by day (UTC), action and status; kept when the invocations themselves are dropped.';
 comment on column actions_private.daily_counts.called is
   'Of them, those with a call, whose time is in duration_ms.';
-
-create function actions_private.count_next() returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  since timestamptz := (select c.at from actions_private.counted_until as c for update);
-  -- Nothing lives for longer than a few seconds, but what waits while the fleet is away is not decided yet.
-  settled constant timestamptz := least(
-    clock_timestamp() - interval '5 minutes',
-    (select actions_private.id_moment(q.id) from actions_private.queue as q order by q.id limit 1));
-  -- Views add up the rest themselves, so it is short; whoever is far behind takes longer steps.
-  a_while constant interval := case when settled - since < interval '1 hour' then interval '1 minute' else interval '10 minutes' end;
-  -- Nothing happened before.
-  next constant timestamptz := coalesce((
-    select actions_private.id_moment(i.id) from actions_private.invocations as i
-    where i.id >= coalesce((select c.next_id from actions_private.counted_until as c), '') order by i.id limit 1), settled);
-begin
-  since := greatest(since, date_bin(a_while, least(next, settled), '2000-01-01 00:00:00+00'));
-  if since + a_while > settled then
-    update actions_private.counted_until as c set at = since, next_id = 'inv_' || actions_private.id_time(since);
-    return false;
-  end if;
-  insert into actions_private.daily_counts as d (day, project_id, action_id, trigger, status, test, invocations, called, duration_ms)
-  select (since at time zone 'UTC')::date, i.project_id, i.action_id, i.trigger, i.status, i.test, count(*), count(i.duration_ms), coalesce(sum(i.duration_ms), 0)
-  from actions_private.invocations as i
-  where i.id >= 'inv_' || actions_private.id_time(since) and i.id < 'inv_' || actions_private.id_time(since + a_while)
-  group by i.project_id, i.action_id, i.trigger, i.status, i.test
-  on conflict (action_id, day, status, test) do update
-    set invocations = d.invocations + excluded.invocations, called = d.called + excluded.called, duration_ms = d.duration_ms + excluded.duration_ms;
-  update actions_private.counted_until as c set at = since + a_while, next_id = 'inv_' || actions_private.id_time(since + a_while);
-  return true;
-end
-$$;
-comment on function actions_private.count_next() is
-  'Adds up the next minutes that are over; false where there are none yet. Example: select actions_private.count_next();';
-
-create function actions_private.sweep_default(keep_days integer) returns bigint
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-begin atomic
-  with gone as (
-    delete from actions_private.invocations_default as d
-    where d.ctid = any (array(
-      select i.ctid from actions_private.invocations_default as i
-      where keep_days >= 1
-        and i.id < 'inv_' || actions_private.id_time(now() - keep_days * interval '1 day')
-        and i.id < (select c.next_id from actions_private.counted_until as c)
-      order by i.id limit 10000))
-    returning 1
-  )
-  select count(*) from gone;
-end;
-comment on function actions_private.sweep_default(integer) is
-  'Deletes up to 10,000 rows of the default partition that are past the retention and added up; returns how many. Example: select actions_private.sweep_default(30);';
-
-create function actions_private.drop_partitions(keep_days integer) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-set lock_timeout = '500ms'
-as $$
-declare
-  -- What was not added up yet is never dropped.
-  oldest constant text := 'invocations_' || to_char(least(
-    (now() at time zone 'UTC')::date - keep_days, coalesce((select (c.at at time zone 'UTC')::date from actions_private.counted_until as c), date '0001-01-01')), 'YYYYMMDD');
-  partition text;
-  dropped integer := 0;
-begin
-  if keep_days is null or keep_days < 1 then
-    raise exception 'keep_days is %, accepted is 1 or more', coalesce(keep_days::text, 'null')
-      using errcode = '22023', hint = 'Set retention.days to the whole days of history to keep.';
-  end if;
-  for partition in
-    select c.relname
-    from pg_inherits as i
-    join pg_class as c on c.oid = i.inhrelid
-    where i.inhparent = 'actions_private.invocations'::regclass
-      and c.relname ~ '^invocations_[0-9]{8}$' and c.relname < oldest
-  loop
-    execute format('drop table actions_private.%I', partition);
-    dropped := dropped + 1;
-  end loop;
-  return dropped;
-end
-$$;
-comment on function actions_private.drop_partitions(integer) is
-  'Drops partitions whose whole day is more than keep_days days ago; returns how many. Example: select actions_private.drop_partitions(30);';
-
-select actions_private.make_partition((now() at time zone 'UTC')::date + n) from generate_series(0, 7) as n;
 
 -- What the programs and the SQL functions must agree on; the leading janitor publishes its configuration here.
 create table actions_private.settings (
@@ -369,9 +202,13 @@ create table actions_private.settings (
   timeout_ratio        double precision not null default 0.5,
   consecutive_5xx      integer          not null default 100,
   min_samples          integer          not null default 20,
+  oldest_program       text             not null default '0.1.0',
   constraint there_is_only_one_row check (only_row),
   constraint queue_allowance_is_not_negative check (queue_allowance_ms >= 0)
 );
 comment on table actions_private.settings is
   'One row: the configuration that SQL functions and views share with the programs.';
+comment on column actions_private.settings.oldest_program is
+  'The oldest release whose programs this schema still serves; older ones refuse to start.';
+
 insert into actions_private.settings default values;

@@ -1,0 +1,51 @@
+-- Outcomes that need no verdict, and the one way to end an invocation without a worker.
+
+create or replace function actions_private.can_deny(trigger text) returns boolean
+language sql immutable parallel safe
+return trigger in ('pre_authenticate', 'post_authenticate', 'pre_token_mint', 'pre_register');
+comment on function actions_private.can_deny(text) is
+  'Informational triggers never deny. Example: select actions_private.can_deny(''post_register'');';
+
+-- The same rule as Outcome::without_verdict in src/domain/outcome.rs; a test compares
+-- the two on every combination.
+create or replace function actions_private.outcome_without_verdict(
+  status text, trigger text, fail_mode text, on_killed text, reason text
+) returns json
+-- An expression without a query, and no more immutable than what it calls: so it is expanded in place.
+language sql stable parallel safe
+return case
+  when actions_private.can_deny(trigger) and case when status = 'killed' then on_killed = 'deny' else fail_mode = 'closed' end then
+    pg_catalog.json_build_object(
+      'decision', 'deny', 'source', case when status = 'killed' then 'killed' else 'fail_' || fail_mode end, 'status', status,
+      'code', case when status = 'killed' then 'action_killed' else 'action_unreachable' end, 'reason', reason)
+  else
+    pg_catalog.json_build_object(
+      'decision', 'allow', 'source', case when status = 'killed' then 'killed' else 'fail_' || fail_mode end, 'status', status)
+end;
+comment on function actions_private.outcome_without_verdict(text, text, text, text, text) is
+  'What auth-core must do when no verdict decides. Example: select actions_private.outcome_without_verdict(''expired'', ''pre_register'', ''closed'', ''skip'', ''no worker answered in time'');';
+
+-- By the key alone, however empty the queue says it is: see claim.
+create or replace function actions_private.end_without_verdict(ids text[], status text, error_code text, reason text)
+returns table (invocation_id text, event_id text, action_id text, reply_to text, outcome json)
+language sql volatile set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+begin atomic
+  with ended as (
+    delete from actions_private.queue as q
+    where q.id = any (end_without_verdict.ids)
+    returning q.*
+  ), kept as (
+    insert into actions_private.invocations
+      (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, queue_ms, error, error_code, enqueued_at, finished_at, worker)
+    select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, end_without_verdict.status::actions_private.final_status,
+      actions_private.outcome_without_verdict(end_without_verdict.status, e.trigger, v.fail_mode, v.on_killed, end_without_verdict.reason),
+      extract(epoch from e.claimed_at - e.enqueued_at) * 1000, end_without_verdict.reason, end_without_verdict.error_code, e.enqueued_at, pg_catalog.clock_timestamp(), e.worker
+    from ended as e
+    join actions_private.action_versions as v on v.action_id = e.action_id and v.version = e.action_version
+    returning id, outcome
+  )
+  select e.id, e.event_id, e.action_id, e.reply_to, k.outcome from ended as e join kept as k on k.id = e.id;
+end;
+comment on function actions_private.end_without_verdict(text[], text, text, text) is
+  'Ends those of the invocations that are not decided yet, and returns just these. Example: select * from actions_private.end_without_verdict(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B''], ''expired'', ''abandoned'', ''no worker answered in time'');';
