@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::action::parsed;
+use super::confirm::Consent;
 use super::signature::read;
 use super::{given, say, screen};
 use crate::config::Config;
@@ -72,6 +73,17 @@ enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "members")]
         file: Option<PathBuf>,
     },
+    /// Erase a project with everything that names it or its people, in the history and the audit log, too.
+    #[command(after_help = "No event of it is sent from then on; the rest is done by a janitor, bit by bit.\n\n\
+            Example:\n  actionsctl project delete proj_acme_prod --yes && actionsctl project erasures")]
+    Delete {
+        id: String,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// List what was to be erased, and how far that is.
+    #[command(after_help = "Example:\n  actionsctl project erasures --json | jq '.[] | select(.done_at == null)'")]
+    Erasures,
 }
 
 impl ProjectCommand {
@@ -87,6 +99,11 @@ impl ProjectCommand {
         let actor = self.actor.as_str();
         let id = match &self.command {
             Command::List => return self.list(&projects::list(database).await?),
+            Command::Erasures => return self.erasures(&projects::erasures(database).await?),
+            Command::Delete { id, consent } => {
+                consent.to(&format!("Project {id} is erased with its actions, its history and its audit log."))?;
+                return self.erasures(&[projects::delete(database, id, actor).await?]);
+            }
             Command::Show { id } => id,
             Command::Upsert { id, name, roles_action_override } => {
                 projects::upsert(database, id, name.as_deref(), *roles_action_override, actor).await?;
@@ -123,6 +140,31 @@ impl ProjectCommand {
                 screen::short(&screen::text(&row, "name"), 24),
                 row["role_slugs"].as_array().map_or(0, Vec::len),
                 made.get(..10).unwrap_or_default()
+            ));
+        }
+        Ok(())
+    }
+
+    fn erasures(&self, rows: &[String]) -> Result<(), ProgramError> {
+        if self.json {
+            screen::json_array(rows);
+            return Ok(());
+        }
+        if rows.is_empty() {
+            say("No project was ever to be erased.");
+        } else {
+            say(screen::bold(&format!("{:<30}  {:<16}  {:<16}  {:>9}", "project", "asked (UTC)", "done (UTC)", "rows")));
+        }
+        for row in rows {
+            let row = parsed(row)?;
+            let moment = |field| screen::moment(&row, field).get(..16).unwrap_or_default().to_owned();
+            let done = if row["done_at"].is_null() { "under way".to_owned() } else { moment("done_at") };
+            say(format_args!(
+                "{:<30}  {:<16}  {:<16}  {:>9}",
+                screen::short(&screen::text(&row, "project_id"), 30),
+                moment("asked_at"),
+                done,
+                screen::text(&row, "rows_erased")
             ));
         }
         Ok(())

@@ -11,10 +11,16 @@ use super::{Database, StoreError, scalars};
 
 /// A new action.
 pub const CREATE: &str = "-- create action: bind an endpoint to a trigger
-select row_to_json(a)::text from actions.create_action($1, $2, $3, $4, $5, $6, $7, $8, $9) as a";
+select row_to_json(a)::text from actions.create_action($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as a";
 /// Changes of its configuration.
 pub const UPDATE: &str = "-- update action: another version of its configuration
 select row_to_json(a)::text from actions.update_action($1, $2::json, $3) as a";
+/// A kill by a person.
+pub const KILL: &str = "-- kill action: by hand
+select row_to_json(a)::text from actions.kill_action($1, $2, $3) as a";
+/// One in place of another.
+pub const SWAP: &str = "-- swap action: one in place of another
+select row_to_json(a)::text from actions.swap_action($1, $2, $3) as a";
 /// On or off.
 pub const SET_ENABLED: &str = "-- set enabled: on or off
 select row_to_json(a)::text from actions.set_enabled($1, $2, $3) as a";
@@ -113,6 +119,7 @@ pub struct NewAction<'a> {
     pub fail_mode: &'a str,
     pub on_killed: &'a str,
     pub require_response_signature: bool,
+    pub enabled: bool,
 }
 
 /// Makes an action; its row.
@@ -129,7 +136,8 @@ pub async fn create(database: &Database, new: &NewAction<'_>, actor: &str) -> Re
             new.fail_mode,
             new.on_killed,
             new.require_response_signature,
-            actor
+            actor,
+            new.enabled
         ],
     )
     .await
@@ -143,6 +151,16 @@ pub async fn update(database: &Database, action: &str, changes: &str, actor: &st
 /// Switches an action on or off; its row.
 pub async fn set_enabled(database: &Database, action: &str, enabled: bool, actor: &str) -> Result<String, StoreError> {
     one(database, SET_ENABLED, params![action, enabled, actor]).await
+}
+
+/// Kills an action by hand; its row.
+pub async fn kill(database: &Database, action: &str, reason: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, KILL, params![action, reason, actor]).await
+}
+
+/// Disables one action and enables another in its place; the row of that.
+pub async fn swap(database: &Database, disable: &str, enable: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, SWAP, params![disable, enable, actor]).await
 }
 
 /// Takes back a kill; the action's row.

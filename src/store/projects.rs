@@ -25,6 +25,13 @@ select actions.set_project_roles($1, $2, $3)::text";
 pub const SET_MEMBERS: &str = "-- set members: every member of a project
 select actions.set_project_members($1, $2::json, $3)::text";
 
+/// Erases one.
+pub const DELETE: &str = "-- delete project: erase it with everything that names it
+select row_to_json(e)::text from actions.delete_project($1, $2) as e";
+/// What is erased, and how far that is.
+pub const ERASURES: &str = "-- erasures: the newest first
+select row_to_json(e)::text from actions.erasures as e order by e.asked_at desc limit 1000";
+
 /// Every project's row.
 pub async fn list(database: &Database) -> Result<Vec<String>, StoreError> {
     many(database, LIST, params![]).await
@@ -63,4 +70,14 @@ pub async fn set_roles(database: &Database, project: &str, slugs: &[String], act
 /// Sets the people of a project; `members` is a JSON array.
 pub async fn set_members(database: &Database, project: &str, members: &str, actor: &str) -> Result<(), StoreError> {
     database.execute(SET_MEMBERS, params![project, members, actor]).await
+}
+
+/// Begins to erase a project; the row of its erasure.
+pub async fn delete(database: &Database, project: &str, actor: &str) -> Result<String, StoreError> {
+    one(database, DELETE, params![project, actor]).await
+}
+
+/// The rows of erasures, the newest first.
+pub async fn erasures(database: &Database) -> Result<Vec<String>, StoreError> {
+    many(database, ERASURES, params![]).await
 }

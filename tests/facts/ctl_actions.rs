@@ -37,11 +37,15 @@ async fn the_life_of_an_action_from_create_to_delete() {
     assert_eq!(rotated["secret"], derived(id, 2));
     assert!(rotated["previous_secret_until"].is_string());
     assert!(operator.json(&["action", "finish-rotation", id, "--yes"]).await["previous_secret_until"].is_null());
-    let owner = stack.database.owner().await;
-    let kill = "update actions_private.actions set killed_at = now(), killed_reason = 'a test'";
-    sqlx::query(kill).execute(&owner).await.unwrap();
+    assert_eq!(operator.json(&["action", "kill", id, "--reason", "a test"]).await["killed_reason"], "a test");
     assert!(text(&operator.run(&["action", "show", id]).await).contains("a test"));
     assert!(operator.json(&["action", "reenable", id]).await["killed_at"].is_null());
+
+    let beside = operator.json(&[&create[..], &["--disabled"]].concat()).await;
+    assert_eq!(beside["enabled"], false);
+    let beside = beside["action_id"].as_str().unwrap();
+    assert_eq!(operator.json(&["action", "swap", "--disable", id, "--enable", beside]).await["action_id"], beside);
+    assert_eq!(operator.json(&["action", "show", id]).await["enabled"], false);
 
     assert_eq!(operator.json(&["action", "delete", id, "--yes"]).await["action_id"], id);
     let gone = operator.run(&["action", "show", id]).await;
@@ -49,6 +53,19 @@ async fn the_life_of_an_action_from_create_to_delete() {
     let actors: Vec<String> =
         sqlx::query_scalar("select distinct actor from actions.audit_log where action_id is not null").fetch_all(&stack.ops).await.unwrap();
     assert_eq!(actors, ["actionsctl"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_is_erased_with_a_yes_and_what_is_erased_is_listed() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    let operator = Operator::of(&stack).await;
+    assert!(text(&operator.run(&["project", "erasures"]).await).contains("No project"));
+    let asked = operator.run(&["project", "delete", "p"]).await;
+    assert!(asked.status.code() == Some(2) && text(&asked).contains("--yes"), "{}", text(&asked));
+    assert_eq!(operator.json(&["project", "delete", "p", "--yes"]).await[0]["project_id"], "p");
+    assert!(operator.json(&["project", "erasures"]).await[0]["done_at"].is_null());
+    assert!(text(&operator.run(&["project", "erasures"]).await).contains("under way"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

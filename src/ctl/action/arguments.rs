@@ -40,6 +40,28 @@ pub enum Command {
     /// Take back a kill; a fresh window of the kill-switch begins.
     #[command(after_help = "Example:\n  actionsctl action test action_… && actionsctl action reenable action_…")]
     Reenable { id: String },
+    /// Kill an action by hand: nobody calls it until it is re-enabled, and owners and admins get mail.
+    #[command(
+        after_help = "Example:\n  actionsctl action kill action_… --reason 'its endpoint leaks what it receives' --actor ada@acme.com"
+    )]
+    Kill {
+        id: String,
+        /// Why, on one line; people read it in the mail.
+        #[arg(long, value_name = "REASON")]
+        reason: String,
+    },
+    /// Disable one action of a trigger and enable another in its place, in one step.
+    #[command(
+        after_help = "Example, after: actionsctl action create … --disabled\n  actionsctl action swap --disable action_… --enable action_…"
+    )]
+    Swap {
+        /// The one that is called now.
+        #[arg(long, value_name = "ACTION")]
+        disable: String,
+        /// The one that is called from now on.
+        #[arg(long, value_name = "ACTION")]
+        enable: String,
+    },
     /// Make a new signing secret and print it once; requests carry both signatures for a while.
     #[command(
         after_help = "Example, with two days to hand the new one over:\n  actionsctl action rotate-secret action_… --overlap-s 172800\n\n\
@@ -105,6 +127,9 @@ pub struct Create {
     /// Refuse answers that are not signed.
     #[arg(long)]
     require_response_signature: bool,
+    /// Prepare it beside the live one; see: actionsctl action swap.
+    #[arg(long)]
+    disabled: bool,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +172,7 @@ impl Create {
             fail_mode: self.fail_mode.as_str(),
             on_killed: self.on_killed.as_str(),
             require_response_signature: self.require_response_signature,
+            enabled: !self.disabled,
         }
     }
 }

@@ -61,6 +61,8 @@ impl Action {
             Command::Enable { id } => self.print(&control::set_enabled(database, id, true, actor).await?),
             Command::Disable { id } => self.print(&control::set_enabled(database, id, false, actor).await?),
             Command::Reenable { id } => self.print(&control::reenable(database, id, actor).await?),
+            Command::Kill { id, reason } => self.print(&control::kill(database, id, reason, actor).await?),
+            Command::Swap { disable, enable } => self.print(&control::swap(database, disable, enable, actor).await?),
             Command::RotateSecret { id, overlap_s, consent } => {
                 let rotating = !parsed(&known(database, id).await?)?["previous_secret_until"].is_null();
                 if rotating {
