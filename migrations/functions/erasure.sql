@@ -58,7 +58,7 @@ begin
   end if;
   action_ids := array(select a.id from actions_private.actions as a where a.project_id = erasure.project_id);
   -- Who still waits gets the outcome first, and some seconds for asking. Nothing is enqueued any more.
-  if erasure.asked_at > now() - interval '20 seconds'
+  if erasure.asked_at > now() - interval '10 seconds'
     or exists (select from actions_private.queue as q where q.project_id = erasure.project_id)
   then
     return false;

@@ -11,7 +11,7 @@ use crate::store::{Database, chores};
 use crate::telemetry::Metrics;
 
 /// Between two looks for something to erase. Nobody waits for it.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Erases whenever this janitor leads, for as long as it lives.
 pub async fn run(database: Database, standing: watch::Receiver<Standing>, metrics: Arc<Metrics>) {

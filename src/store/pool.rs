@@ -21,8 +21,11 @@ use crate::config::{self, ConfigError};
 
 /// How long a statement may wait for a free connection, or for a new one to open.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Pause between two attempts to get a connection, while none can be opened.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Pause between two looks for a free connection, while none can be opened.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Pause between two attempts to open one: each costs the server a process, and one that has no more
+/// of them would spend its time on refusing.
+const OPEN_AGAIN: Duration = Duration::from_millis(100);
 /// How long an answer may take. A server that vanished without a word never answers, and nothing
 /// else would notice: the connection is closed then, and a new one may find its successor.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
@@ -206,7 +209,12 @@ impl Database {
             match self.pool.get().await {
                 Ok(slot) => return Ok(slot),
                 Err(managed::PoolError::Backend(error)) if Instant::now() >= last || !error.is_unreachable() => return Err(error),
-                Err(managed::PoolError::Backend(_)) => tokio::time::sleep(PAUSE).await,
+                Err(managed::PoolError::Backend(_)) => {
+                    let open_again = Instant::now() + OPEN_AGAIN;
+                    while Instant::now() < open_again && self.pool.status().available == 0 {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
                 Err(other) => return Err(StoreError::Unreachable(other.to_string())),
             }
         }
