@@ -38,6 +38,7 @@ mod outages;
 mod overload;
 mod programs;
 mod races;
+mod released;
 mod repeated_events;
 mod rotation;
 mod schema;
