@@ -98,7 +98,7 @@ begin
       returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.event,
         q.reply_to, q.enqueued_at, q.deadline_at, q.claimed_at
     )
-    select c.id, c.event_id, c.project_id, a.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text,
+    select c.id, coalesce(c.event_id, 'evt_' || substr(c.id, 5)), c.project_id, a.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text,
       c.reply_to, c.enqueued_at, date_part('epoch', c.deadline_at - c.claimed_at) * 1000,
       date_part('epoch', c.claimed_at - c.enqueued_at) * 1000, date_part('epoch', c.claimed_at),
       case when not c.test then a.killed_reason end, a.secret_version, a.secret_key_id,

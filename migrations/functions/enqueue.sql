@@ -68,11 +68,11 @@ begin
     return query
     insert into actions_private.queue as q
       (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-    select 'inv_' || r.name, coalesce(r.event_id, 'evt_' || r.name), r.project_id, r.trigger, r.action_id, r.version, false, r.event,
+    select 'inv_' || r.name, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event,
       enqueue_many.reply_to, life, at, at + r.wait_ms * interval '1 millisecond'
     from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms)
       as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms)
-    returning q.id, q.event_id, q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
+    returning q.id, coalesce(q.event_id, 'evt_' || substr(q.id, 5)), q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
     if must_call then
       perform actions_private.call_a_worker(project_ids[1], at);
     end if;
@@ -80,7 +80,7 @@ begin
   end if;
 
   with routed as materialized (
-    select r.n, r.project_id, r.trigger, r.event, coalesce(r.event_id, 'evt_' || r.name) as event_id, r.action_id, r.version, r.wait_ms,
+    select r.n, r.project_id, r.trigger, r.event, r.event_id, 'evt_' || r.name as made_event_id, r.action_id, r.version, r.wait_ms,
       a.killed_at, case when r.action_id is not null then 'inv_' || r.name end as invocation_id,
       case
         when r.action_id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
@@ -109,7 +109,7 @@ begin
     from routed as r
     where r.killed_at is not null
   )
-  select array_agg((r.invocation_id, r.event_id, r.action_id,
+  select array_agg((r.invocation_id, coalesce(r.event_id, r.made_event_id), r.action_id,
     case when r.outcome is null then 'queued' when r.killed_at is not null then 'killed' else 'ok' end,
     r.outcome, case when r.outcome is null then r.wait_ms else 0 end)::actions.answer order by r.n)
   into answers
@@ -186,7 +186,7 @@ begin
   end if;
   insert into actions_private.queue
     (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-  values ('inv_' || name, coalesce($5, 'evt_' || name), $1, $2, action_id, version, false, $3, $4, life, at,
+  values ('inv_' || name, $5, $1, $2, action_id, version, false, $3, $4, life, at,
     at + wait_ms * interval '1 millisecond');
   return next row('inv_' || name, coalesce($5, 'evt_' || name), action_id, 'queued', null::json, wait_ms)::actions.answer;
   if must_call then

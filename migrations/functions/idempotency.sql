@@ -82,7 +82,7 @@ begin
       greatest(0, ceil(extract(epoch from q.deadline_at - clock_timestamp()) * 1000))::integer
     from actions_private.queue as q where q.id = e.id
     union all
-    select i.id, i.action_id, i.status::text, i.outcome, 0
+    select i.id, i.action_id, i.status::text, actions_private.outcome_of(i.status, i.outcome), 0
     from actions_private.invocations as i where i.id = e.id
   ) as f (id, action_id, status, outcome, wait_ms) on true
   order by e.n;

@@ -25,6 +25,14 @@ end;
 comment on function actions_private.outcome_without_verdict(text, text, text, text, text) is
   'What auth-core must do when no verdict decides. Example: select actions_private.outcome_without_verdict(''expired'', ''pre_register'', ''closed'', ''skip'', ''no worker answered in time'');';
 
+-- Null is an allow only where the status says that the verdict allowed; elsewhere it stays null, which
+-- nobody takes for one.
+create or replace function actions_private.outcome_of(status actions_private.final_status, outcome json) returns json
+language sql immutable parallel safe
+return coalesce(outcome, case when status = 'ok' then '{"decision":"allow","source":"verdict","status":"ok"}'::json end);
+comment on function actions_private.outcome_of(actions_private.final_status, json) is
+  'The outcome of a decided invocation, which is not written where it is the plain allow. Example: select actions_private.outcome_of(''ok'', null);';
+
 -- By the key alone, however empty the queue says it is: see claim.
 create or replace function actions_private.end_without_verdict(ids text[], status text, error_code text, reason text)
 returns table (invocation_id text, event_id text, action_id text, reply_to text, outcome json)
@@ -45,7 +53,7 @@ begin atomic
     join actions_private.action_versions as v on v.action_id = e.action_id and v.version = e.action_version
     returning id, outcome
   )
-  select e.id, e.event_id, e.action_id, e.reply_to, k.outcome from ended as e join kept as k on k.id = e.id;
+  select e.id, coalesce(e.event_id, 'evt_' || substr(e.id, 5)), e.action_id, e.reply_to, k.outcome from ended as e join kept as k on k.id = e.id;
 end;
 comment on function actions_private.end_without_verdict(text[], text, text, text) is
   'Ends those of the invocations that are not decided yet, and returns just these. Example: select * from actions_private.end_without_verdict(array[''inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B''], ''expired'', ''abandoned'', ''no worker answered in time'');';

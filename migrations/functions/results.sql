@@ -18,11 +18,11 @@ begin
   select asked.id, f.event_id, f.action_id, f.status, f.outcome, f.wait_ms
   from unnest(invocation_ids) with ordinality as asked (id, n)
   join lateral (
-    select q.event_id, q.action_id, case when q.claim_token is null then 'queued' else 'running' end, null::json,
+    select coalesce(q.event_id, 'evt_' || substr(q.id, 5)), q.action_id, case when q.claim_token is null then 'queued' else 'running' end, null::json,
       greatest(0, ceil(extract(epoch from q.deadline_at - clock_timestamp()) * 1000))::integer
     from actions_private.queue as q where q.id = asked.id
     union all
-    select i.event_id, i.action_id, i.status::text, i.outcome, 0
+    select coalesce(i.event_id, 'evt_' || substr(i.id, 5)), i.action_id, i.status::text, actions_private.outcome_of(i.status, i.outcome), 0
     from actions_private.invocations as i where i.id = asked.id
   ) as f (event_id, action_id, status, outcome, wait_ms) on true
   order by asked.n;

@@ -32,16 +32,16 @@ begin
   end if;
   return query
   with asked as (
-    select actions_private.new_id('inv_') as id, actions_private.new_id('evt_') as event_id, action.timeout_ms + s.queue_allowance_ms as wait_ms
+    select actions_private.new_id('inv_') as id, action.timeout_ms + s.queue_allowance_ms as wait_ms
     from actions_private.settings as s
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-    select a.id, a.event_id, action.project_id, action.trigger, action.action_id, action.version, true,
+      (id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+    select a.id, action.project_id, action.trigger, action.action_id, action.version, true,
       actions_private.sample_event(action.trigger), enqueue_test.reply_to, actions_private.current_life(), at, at + a.wait_ms * interval '1 millisecond'
     from asked as a
   )
-  select a.id, a.event_id, action.action_id, 'queued', null::json, a.wait_ms from asked as a;
+  select a.id, 'evt_' || substr(a.id, 5), action.action_id, 'queued', null::json, a.wait_ms from asked as a;
 end
 $$;
 comment on function actions_private.enqueue_test(actions.actions, text) is

@@ -14,7 +14,7 @@
 -- `queue` and inserts one into `invocations` in one statement: whoever deletes the
 -- row decides, and nobody can decide twice.
 --
--- No column repeats what another says, and what can be wrong is a type, not a CHECK: PostgreSQL
+-- No column repeats what another says, or what is so of nearly every row; and what can be wrong is a type, not a CHECK: PostgreSQL
 -- reads and plans a CHECK anew in every statement that writes, which was a tenth of an event.
 --
 -- Why two tables: `queue` holds only what is alive, so claiming stays fast however
@@ -46,7 +46,7 @@ comment on column actions_private.life.database is
 
 create table actions_private.queue (
   id               text        collate "C" not null primary key,
-  event_id         text        collate "C" not null,
+  event_id         text        collate "C",
   project_id       text        not null,
   trigger          text        not null,
   action_id        text        collate "C" not null,
@@ -75,6 +75,8 @@ create table actions_private.queue (
 );
 comment on table actions_private.queue is
   'Invocations that are not decided yet: queued without a claim_token, running with one.';
+comment on column actions_private.queue.event_id is
+  'The id that auth-core gave the event. Null where the fleet made it: then it is the invocation''s with another prefix.';
 comment on column actions_private.queue.deadline_at is
   'enqueued_at + the action''s timeout_ms + the queue allowance. After it the fleet has failed, not the endpoint.';
 comment on column actions_private.queue.life is
@@ -106,14 +108,14 @@ comment on table actions_private.enqueue_requests is
 
 create table actions_private.invocations (
   id               text             collate "C" not null primary key,
-  event_id         text             collate "C" not null,
+  event_id         text             collate "C",
   project_id       text             not null,
   trigger          text             not null,
   action_id        text             collate "C" not null,
   action_version   integer          not null,
   test             boolean          not null,
   status           actions_private.final_status not null,
-  outcome          json             not null,
+  outcome          json,
   http_status      integer,
   duration_ms      double precision,
   phases           json,
@@ -128,6 +130,10 @@ create table actions_private.invocations (
 ) partition by range (id);
 comment on table actions_private.invocations is
   'Decided invocations, one partition a day. Written once: no role may update them.';
+comment on column actions_private.invocations.event_id is
+  'As in the queue: null where the fleet made it.';
+comment on column actions_private.invocations.outcome is
+  'Null for the outcome of nearly all: a verdict that allows and says nothing else.';
 comment on column actions_private.invocations.duration_ms is
   'The call alone, DNS to last byte. Null where nothing was sent.';
 comment on column actions_private.invocations.phases is
@@ -154,8 +160,8 @@ create index by_time on actions_private.invocations (finished_at);
 -- Few rows, unless the fleet is behind: what no worker counted, and what the fleet had no time for.
 create index ended_without_verdict on actions_private.invocations (finished_at) where status in ('killed', 'expired');
 
--- An id that the fleet made for an event repeats the invocation's; so only ids from outside cost an entry.
-create index by_given_event on actions_private.invocations (event_id) where substr(event_id, 5) <> substr(id, 5);
+-- Ids that the fleet made for events cost no entry.
+create index by_given_event on actions_private.invocations (event_id) where event_id is not null;
 
 -- The net under the partitions: if nobody made them ahead, nothing is lost.
 create table actions_private.invocations_default partition of actions_private.invocations default;

@@ -18,6 +18,9 @@ select actions_private.complete($1, $2, $3::text[]::actions_private.final_status
 pub const LANDED: &str = "-- landed: which of these are decided
 select id from actions_private.invocations where id = any ($1)";
 
+/// What nearly every outcome is: it is not written, and `outcome_of` of the schema reads it back.
+const PLAIN_ALLOW: &str = r#"{"decision":"allow","source":"verdict","status":"ok"}"#;
+
 /// What to write about one invocation.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -65,7 +68,7 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
                 column(endings, |e| e.id.as_str()),
                 column(endings, |e| e.token),
                 column(endings, |e| e.status.as_str()),
-                column(endings, |e| e.outcome.as_str()),
+                column(endings, written_outcome),
                 column(endings, |e| e.http_status),
                 column(endings, |e| e.duration_ms),
                 column(endings, |e| e.phases.as_deref()),
@@ -85,7 +88,46 @@ pub async fn complete(database: &Database, endings: &[Ending], replies: &[Reply]
     Ok(ids.into_iter().collect())
 }
 
+/// The outcome as it is written: of a verdict that allows and says nothing else, nothing.
+fn written_outcome(ending: &Ending) -> Option<&str> {
+    let is_plain = ending.status == Status::Ok && ending.outcome == PLAIN_ALLOW;
+    (!is_plain).then_some(ending.outcome.as_str())
+}
+
 /// Which of these are decided, by whomever.
 pub async fn landed(database: &Database, ids: &[&str]) -> Result<HashSet<String>, StoreError> {
     Ok(scalars::<String>(&database.rows(LANDED, params![ids]).await?)?.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Decision, Outcome, Source};
+
+    fn ending(status: Status, outcome: &str) -> Ending {
+        Ending {
+            id: String::new(),
+            token: Uuid::nil(),
+            status,
+            outcome: outcome.to_owned(),
+            http_status: None,
+            duration_ms: None,
+            phases: None,
+            error: None,
+            error_code: None,
+            response_sha256: None,
+            overrode: false,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_plain_allow_of_a_verdict_is_not_written() {
+        let plain = serde_json::to_string(&Outcome::plain(Decision::Allow, Source::Verdict, Status::Ok)).unwrap();
+        assert_eq!(written_outcome(&ending(Status::Ok, &plain)), None);
+        let deny = serde_json::to_string(&Outcome::plain(Decision::Deny, Source::Verdict, Status::Rejected)).unwrap();
+        for (status, outcome) in [(Status::Rejected, deny.as_str()), (Status::Rejected, &plain), (Status::Ok, r#"{"decision":"allow"}"#)] {
+            assert_eq!(written_outcome(&ending(status, outcome)), Some(outcome));
+        }
+    }
 }

@@ -367,3 +367,14 @@ async fn each_login_may_do_just_what_its_program_needs() {
         assert_eq!(may, rights.functions(), "{role}: functions");
     }
 }
+
+#[tokio::test]
+async fn an_outcome_that_is_not_there_is_an_allow_only_of_a_verdict_that_allowed() {
+    let owner = database().await.owner().await;
+    let read = "select s::text, actions_private.outcome_of(s, null)::text from unnest(enum_range(null::actions_private.final_status)) as s";
+    for row in sqlx::query(read).fetch_all(&owner).await.unwrap() {
+        let (status, outcome): (String, Option<String>) = (row.get(0), row.get(1));
+        let plain = Outcome::plain(authio_actions::domain::Decision::Allow, authio_actions::domain::Source::Verdict, Status::Ok);
+        assert_eq!(outcome, (status == "ok").then(|| serde_json::to_string(&plain).unwrap()), "{status}");
+    }
+}
