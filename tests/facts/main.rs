@@ -45,4 +45,5 @@ mod schema;
 mod sessions;
 mod spread;
 mod statuses;
+mod upgrading;
 mod wire;
