@@ -1,6 +1,6 @@
 //! `actionsctl migrate`
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -9,6 +9,9 @@ use super::say;
 use crate::config::Config;
 use crate::program::ProgramError;
 use crate::store::migrate::{self, Migrated, Plan, Step};
+
+/// How often it is told that a step still waits.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Bring the database's schema to this program's version, while people sign in.
 ///
@@ -36,13 +39,14 @@ impl Migrate {
             self.tell_plan(&migrate::plan(&config.database).await?);
             return Ok(());
         }
-        let mut waited = None;
+        let mut told: Option<(String, Instant)> = None;
         let tell = |step: Step<'_>| match step {
-            Step::Waiting(what) if waited.as_deref() != Some(what) => {
-                waited = Some(what.to_owned());
-                eprintln!("actionsctl: {what}: somebody holds a lock that is needed; trying again until it is free");
+            Step::Waiting(what) => {
+                if told.as_ref().is_none_or(|(before, at)| before != what || at.elapsed() > TELL_EVERY) {
+                    told = Some((what.to_owned(), Instant::now()));
+                    eprintln!("actionsctl: {what}: somebody holds a lock that is needed; trying again until it is free");
+                }
             }
-            Step::Waiting(_) => {}
             Step::Tables(version, name) if !self.json => say(format_args!("  {version:>4}  {name}")),
             Step::Functions(files) if !self.json => say(format_args!("        functions and views: {files} files changed")),
             Step::Tables(..) | Step::Functions(_) => {}

@@ -158,9 +158,12 @@ pub async fn migrate(config: &config::Database, patience: Duration, mut tell: im
                 schema::RELEASE
             ));
         }
-        steps.run("functions and views", &script, &mut tell).await?;
+        // PostgreSQL lets everybody call a new function, so rights come in the same transaction.
+        script.push_str(schema::text("grants.sql"));
+        steps.run("functions, views and grants", &script, &mut tell).await?;
+    } else {
+        steps.run("grants", schema::text("grants.sql"), &mut tell).await?;
     }
-    steps.run("grants", schema::text("grants.sql"), &mut tell).await?;
     if !steps.connection.query(HAS_PARTITIONS, params![]).await?.first().is_some_and(|row| row.get(0)) {
         steps.run("the first partitions", FIRST_PARTITIONS, &mut tell).await?;
     }

@@ -51,7 +51,7 @@ async fn an_upgrade_costs_no_sign_in_an_error_a_second_call_or_a_second() {
     let stack = answering(Reply::json("{}")).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
-    let mut programs = vec![stack.worker(&[]).await, stack.worker(&[]).await, stack.janitor(&[]).await];
+    let mut programs = [stack.worker(&[]).await, stack.worker(&[]).await, stack.janitor(&[]).await];
     let owner = stack.database.owner().await;
     let operator = Operator { environment: vec![("ACTIONS_DATABASE__URL".to_owned(), stack.database.owner_url())] };
     let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
@@ -84,10 +84,9 @@ async fn an_upgrade_costs_no_sign_in_an_error_a_second_call_or_a_second() {
     assert!(output.status.success(), "{}", text(&output));
     is_in_force(&operator).await;
     // And the programs, one at a time.
-    for n in 0..programs.len() {
+    for (n, program) in programs.iter_mut().enumerate() {
         let next = if n < 2 { stack.worker(&[]).await } else { stack.janitor(&[]).await };
-        let mut old = std::mem::replace(&mut programs[n], next);
-        assert!(old.drained().await.success());
+        assert!(std::mem::replace(program, next).drained().await.success());
     }
 
     goes_on.store(false, Ordering::SeqCst);
