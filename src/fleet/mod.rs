@@ -86,6 +86,8 @@ impl Worker {
     /// Checks configuration and schema; nothing is claimed yet.
     pub async fn prepare(config: Config, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
         let database = Database::new(&config.database, "actions-worker")?;
+        let counted = Arc::clone(&metrics);
+        database.on_replaced(move |reason| counted.replaced(reason));
         let keys = config.root_keys()?;
         let egress = Egress::new(&config.egress)?;
         egress.check_resolvers()?;

@@ -97,6 +97,8 @@ impl Janitor {
     /// Checks configuration and schema.
     pub async fn prepare(config: Config, metrics: Arc<Metrics>) -> Result<Self, JanitorError> {
         let database = Database::new(&config.database, "actions-janitor")?;
+        let counted = Arc::clone(&metrics);
+        database.on_replaced(move |reason| counted.replaced(reason));
         let mailer = Mailer::new(&config.smtp)?;
         schema::check(&database).await?;
         if mailer.is_none() {

@@ -55,9 +55,15 @@ impl Listener {
             };
             match tokio::time::timeout(SILENCE, connection.notification()).await {
                 Ok(Ok(notification)) => return Heard::Payload(notification.payload().to_owned()),
-                Ok(Err(error)) => tracing::warn!(%error, "the listening connection was lost"),
+                Ok(Err(error)) => {
+                    self.database.replaced("lost");
+                    tracing::warn!(%error, "the listening connection was lost");
+                }
                 Err(_) if matches!(tokio::time::timeout(PROOF, connection.check()).await, Ok(Ok(()))) => return Heard::Silence,
-                Err(_) => tracing::warn!("the listening connection fell silent"),
+                Err(_) => {
+                    self.database.replaced("unanswered");
+                    tracing::warn!("the listening connection fell silent");
+                }
             }
             self.connection = None;
         }

@@ -97,6 +97,15 @@ impl StoreError {
         self.is_unreachable() || self.has_class(&["25006", "0A000"])
     }
 
+    /// Why a connection is replaced on which this happened, in a word for metrics.
+    fn why_replaced(&self) -> &'static str {
+        match self {
+            Self::Refused { code, message, .. } if code == "0A000" && message.contains("cached plan") => "plan_changed",
+            Self::Refused { .. } => "read_only",
+            _ => "lost",
+        }
+    }
+
     fn unreadable(error: impl std::fmt::Display) -> Self {
         Self::Unreadable(error.to_string())
     }

@@ -6,7 +6,7 @@
 //! age stays with the old primary for good. One that was idle for a while is asked whether it
 //! still answers before somebody's event depends on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
@@ -37,9 +37,14 @@ const UNSURE_AFTER: Duration = Duration::from_secs(2);
 /// How long that answer may take. One that takes longer comes from nobody, or is no loss.
 const PROOF: Duration = Duration::from_millis(250);
 
+/// Told why, for each connection that is replaced: `read_only` where the server takes no writes,
+/// `plan_changed` of a statement, `age`, `closed` meanwhile, `unanswered` in time, `lost` in the middle.
+type Observer = Arc<OnceLock<Box<dyn Fn(&'static str) + Send + Sync>>>;
+
 /// Access to one PostgreSQL database.
 #[derive(Clone)]
 pub struct Database {
+    observer: Observer,
     pool: managed::Pool<Manager>,
     listen: Arc<Settings>,
 }
@@ -54,6 +59,7 @@ pub(super) struct Manager {
     settings: Settings,
     /// `None` for no limit.
     max_age: Option<Duration>,
+    observer: Observer,
 }
 
 /// A connection of the pool.
@@ -95,21 +101,24 @@ impl managed::Manager for Manager {
     }
 
     async fn recycle(&self, slot: &mut Slot, _: &Metrics) -> RecycleResult<StoreError> {
-        let refuse = |why: &'static str| Err(RecycleError::message(why));
+        let replace = |reason: &'static str| {
+            tell(&self.observer, reason);
+            Err(RecycleError::message(reason))
+        };
         if slot.state != State::Clean {
-            return refuse("a statement broke or was given up");
+            return Err(RecycleError::message("told already, when it broke"));
         }
         if slot.max_age.is_some_and(|limit| slot.connection.age() > limit) {
-            return refuse("it is too old");
+            return replace("age");
         }
         if slot.connection.is_closed() {
-            return refuse("it was closed");
+            return replace("closed");
         }
         if slot.connection.idle() > UNSURE_AFTER {
             slot.state = State::Broken;
             match tokio::time::timeout(PROOF, slot.connection.check()).await {
                 Ok(Ok(())) => slot.state = State::Clean,
-                _ => return refuse("it no longer answers"),
+                _ => return replace("unanswered"),
             }
         }
         Ok(())
@@ -133,7 +142,8 @@ impl Database {
             tracing::warn!("database.prepared_statements is false: each statement is planned anew, which costs the server time");
         }
         let max_age = (config.max_connection_age_s > 0).then(|| Duration::from_secs(config.max_connection_age_s));
-        let pool = managed::Pool::builder(Manager { settings, max_age })
+        let observer = Observer::default();
+        let pool = managed::Pool::builder(Manager { settings, max_age, observer: Arc::clone(&observer) })
             .max_size(config.max_connections)
             // The connection used last has its plans and caches warm.
             .queue_mode(managed::QueueMode::Lifo)
@@ -145,7 +155,12 @@ impl Database {
                 given: error.to_string(),
                 accepted: "2 to 100".to_owned(),
             })?;
-        Ok(Self { pool, listen: Arc::new(listen) })
+        Ok(Self { observer, pool, listen: Arc::new(listen) })
+    }
+
+    /// Tells `observer` why, whenever a connection is replaced, in one of the words of `Observer`. Only the first is told.
+    pub fn on_replaced(&self, observer: impl Fn(&'static str) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
     }
 
     /// Runs one statement and returns its rows. An answer that does not come in 10 s is an error,
@@ -184,8 +199,12 @@ impl Database {
         slot.state = State::Running;
         let answer = tokio::time::timeout(limit, operation(&mut slot.connection)).await;
         let is_lost = match &answer {
-            Err(_) => true, // it stays marked as running, so that the server is told
+            Err(_) => {
+                tell(&self.observer, "unanswered");
+                true // it stays marked as running, so that the server is told
+            }
             Ok(Err(error)) if error.is_of_connection() => {
+                tell(&self.observer, error.why_replaced());
                 slot.state = State::Broken;
                 true
             }
@@ -220,6 +239,11 @@ impl Database {
         }
     }
 
+    /// A connection beside the pool was replaced.
+    pub(super) fn replaced(&self, reason: &'static str) {
+        tell(&self.observer, reason);
+    }
+
     pub(super) fn listen_settings(&self) -> &Settings {
         &self.listen
     }
@@ -227,6 +251,12 @@ impl Database {
     /// Closes the connections.
     pub fn close(&self) {
         self.pool.close();
+    }
+}
+
+fn tell(observer: &Observer, reason: &'static str) {
+    if let Some(observer) = observer.get() {
+        observer(reason);
     }
 }
 

@@ -37,6 +37,16 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// Why connections to the database are replaced; `store::pool` says so in these words.
+const REPLACED: [&str; 6] = ["read_only", "plan_changed", "age", "closed", "unanswered", "lost"];
+
+/// Labels of `actions_connections_replaced_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReplacedLabel {
+    /// `read_only`, `plan_changed`, `age`, `closed`, `unanswered` or `lost`.
+    pub reason: &'static str,
+}
+
 /// Labels of `actions_errors_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -88,6 +98,8 @@ pub struct Metrics {
     pub checks_blame_fleet: Gauge,
     /// 1 while nobody is killed for calls that do not reach their endpoint.
     pub kills_held: Gauge,
+    /// Connections to the database that were replaced, by why.
+    pub connections_replaced: Family<ReplacedLabel, Counter>,
     /// 1 while the database answers.
     pub database_up: Gauge,
     /// Actions whose root key this process lacks.
@@ -141,6 +153,7 @@ impl Default for Metrics {
             tick: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0]),
             checks_blame_fleet: Gauge::default(),
             kills_held: Gauge::default(),
+            connections_replaced: Family::default(),
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
             errors: Family::default(),
@@ -165,6 +178,11 @@ impl Default for Metrics {
         registry.register("tick_seconds", "What a tick of the janitor took", metrics.tick.clone());
         registry.register("checks_blame_fleet", "1 while the test events of most actions fail", metrics.checks_blame_fleet.clone());
         registry.register("kills_held", "1 while the fleet's own network fails and nobody is killed for it", metrics.kills_held.clone());
+        registry.register(
+            "connections_replaced",
+            "Connections to the database that were replaced, by why",
+            metrics.connections_replaced.clone(),
+        );
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("errors", "Invocations that ended with an error, by its stable word", metrics.errors.clone());
         registry.register("phase_seconds", "What each phase of a call took", phases);
@@ -188,6 +206,9 @@ impl Default for Metrics {
         for code in ErrorCode::ALL.iter().map(|code| code.as_str()) {
             drop(metrics.errors.get_or_create(&ErrorLabels { code }));
         }
+        for reason in REPLACED {
+            drop(metrics.connections_replaced.get_or_create(&ReplacedLabel { reason }));
+        }
         for reason in ["error_ratio", "timeout_ratio", "consecutive_5xx"] {
             drop(metrics.kills.get_or_create(&ReasonLabel { reason }));
         }
@@ -196,6 +217,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A connection to the database was replaced.
+    pub fn replaced(&self, reason: &'static str) {
+        self.connections_replaced.get_or_create(&ReplacedLabel { reason }).inc();
+    }
+
     /// All metrics as Prometheus text.
     pub fn encode(&self) -> String {
         as_prometheus_text(&self.encode_openmetrics())

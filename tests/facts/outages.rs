@@ -7,6 +7,7 @@ use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::line::Line;
+use authio_actions_lab::scrape;
 use authio_actions_lab::stack::Stack;
 use serde_json::json;
 use sqlx::Executor;
@@ -17,7 +18,8 @@ use crate::support::{answering, enqueue, programs, repeat, result, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
     let stack = answering(Reply::json(r#"{"decision":"deny","deny_code":"fraud"}"#)).await;
-    let mut worker = stack.worker(&[]).await;
+    let metrics = scrape::free_address();
+    let mut worker = stack.worker(&[("ACTIONS_METRICS__LISTEN", &metrics)]).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let owner = stack.database.owner().await;
@@ -41,12 +43,14 @@ async fn a_deny_outlives_a_database_that_refuses_to_write_it_for_a_moment() {
         let outcome = result(&stack.core, state.id()).await.outcome.unwrap();
         assert_eq!((&outcome["decision"], &outcome["code"]), (&json!("deny"), &json!("fraud")), "{code}: {outcome}");
     }
+    assert!(scrape::value(&metrics, "actions_connections_replaced_total{reason=\"read_only\"}").await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_changed_costs_no_outcome() {
     let stack = answering(Reply::json(r#"{"decision":"deny","deny_code":"fraud"}"#)).await;
-    let worker = stack.worker(&[]).await;
+    let metrics = scrape::free_address();
+    let worker = stack.worker(&[("ACTIONS_METRICS__LISTEN", &metrics)]).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let deny = async || {
@@ -85,6 +89,7 @@ async fn a_plan_that_changed_costs_no_outcome() {
     });
     tokio::time::timeout(Duration::from_secs(20), found_out).await.expect("a plan that changed");
     deny().await;
+    assert!(scrape::value(&metrics, "actions_connections_replaced_total{reason=\"plan_changed\"}").await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
