@@ -8,14 +8,14 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use super::overlap::Order;
-use super::{Worker, sightings};
+use super::{Worker, recording, sightings};
 use crate::domain::{Action, Answer, Body, ErrorCode, Project, SignatureCheck, Status, request_body};
 use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, Note, failure, judge};
 use crate::sign::{self, REQUEST_HEADER, Secret};
+use crate::store::StoreError;
 use crate::store::claim::{Claim, SecretVersions};
 use crate::store::complete::Ending;
-use crate::store::{StoreError, secrets};
 use crate::telemetry::Metrics;
 
 /// Of the values of a note so many stand in the audit log, each cut to so many characters.
@@ -192,12 +192,7 @@ async fn derive(worker: &Worker, claim: &Claim) -> Result<(Vec<Secret>, usize), 
     let expired = |error: StoreError| end(Status::Expired, ErrorCode::KeyNotRead, format!("the signing key could not be read: {error}"));
     let mut versions = claim.secrets.clone();
     if versions.current_key.is_none() {
-        // The first to need it records it; another worker may be faster, so it is read again.
-        let key_id = worker.keys.newest_id();
-        if let Some(secret) = worker.keys.derive(key_id, &claim.action_id, versions.current) {
-            secrets::record(&worker.database, key_id, &claim.action_id, versions.current, &secret.fingerprint()).await.map_err(expired)?;
-        }
-        versions = secrets::versions(&worker.database, &claim.action_id).await.map_err(expired)?;
+        versions = recording::record(worker, &claim.action_id, versions.current).await.map_err(expired)?;
     }
     let SecretVersions { current, current_key, previous, previous_key, is_seen } = versions;
     let mut wanted = vec![(current, current_key)];

@@ -15,6 +15,7 @@ mod claim_loop;
 mod crowd;
 mod notes;
 mod overlap;
+mod recording;
 mod rhythm;
 mod sightings;
 mod write_back;
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, watch};
 
 use self::notes::Notes;
 use self::overlap::Overlaps;
+use self::recording::Recordings;
 use self::sightings::Sightings;
 use crate::config::{Config, ConfigError};
 use crate::egress::Egress;
@@ -57,6 +59,7 @@ pub struct Worker {
     sightings: Sightings,
     notes: Notes,
     overlaps: Overlaps,
+    recordings: Recordings,
     /// No other worker lives, as far as the last heartbeat saw.
     is_alone: AtomicBool,
     /// This one has said that it is awake, so nobody who enqueues notifies.
@@ -108,6 +111,7 @@ impl Worker {
             sightings: Sightings::default(),
             notes: Notes::default(),
             overlaps: Overlaps::default(),
+            recordings: Recordings::default(),
             is_alone: AtomicBool::default(),
             is_awake: AtomicBool::default(),
             is_unheard: AtomicBool::default(),

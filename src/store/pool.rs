@@ -6,11 +6,13 @@
 //! age stays with the old primary for good. One that was idle for a while is asked whether it
 //! still answers before somebody's event depends on it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 
 use super::StoreError;
@@ -21,10 +23,8 @@ use crate::config::{self, ConfigError};
 
 /// How long a statement may wait for a free connection, or for a new one to open.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Pause between two looks for a free connection, while none can be opened.
-const PAUSE: Duration = Duration::from_millis(5);
-/// Pause between two attempts to open one: each costs the server a process, and one that has no more
-/// of them would spend its time on refusing.
+/// Pause between two attempts to open one that could not be opened: each costs the server a process,
+/// and one that has no more of them would spend its time on refusing.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 /// How long an answer may take. A server that vanished without a word never answers, and nothing
 /// else would notice: the connection is closed then, and a new one may find its successor.
@@ -46,7 +46,34 @@ type Observer = Arc<OnceLock<Box<dyn Fn(&'static str) + Send + Sync>>>;
 pub struct Database {
     observer: Observer,
     pool: managed::Pool<Manager>,
+    shortage: Arc<Shortage>,
     listen: Arc<Settings>,
+}
+
+/// Who waits for a connection while no new one can be opened. They have turns: one tries, the others
+/// wait behind it in the order in which they came, and nobody overtakes them.
+#[derive(Default)]
+struct Shortage {
+    waiting: AtomicUsize,
+    turns: tokio::sync::Mutex<()>,
+    /// A connection came free.
+    freed: Notify,
+}
+
+/// Counted among those who wait, for as long as this lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Database {
@@ -155,7 +182,7 @@ impl Database {
                 given: error.to_string(),
                 accepted: "2 to 100".to_owned(),
             })?;
-        Ok(Self { observer, pool, listen: Arc::new(listen) })
+        Ok(Self { observer, pool, shortage: Arc::default(), listen: Arc::new(listen) })
     }
 
     /// Tells `observer` why, whenever a connection is replaced, in one of the words of `Observer`. Only the first is told.
@@ -217,6 +244,10 @@ impl Database {
             // What broke this connection broke the idle ones, too; nobody shall find that out one by one.
             self.pool.retain(|_, _| false);
         }
+        drop(slot);
+        if self.shortage.waiting.load(Ordering::Relaxed) > 0 {
+            self.shortage.freed.notify_one();
+        }
         answer.unwrap_or_else(|_| Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs_f64()))))
     }
 
@@ -224,18 +255,35 @@ impl Database {
     /// for a moment, is asked again meanwhile: one that is busy now is free soon.
     async fn take(&self) -> Result<managed::Object<Manager>, StoreError> {
         let last = Instant::now() + PATIENCE;
-        loop {
-            match self.pool.get().await {
+        let mut refused = StoreError::Unreachable("others wait for a connection already".to_owned());
+        if self.shortage.waiting.load(Ordering::Relaxed) == 0 {
+            match self.try_take().await? {
                 Ok(slot) => return Ok(slot),
-                Err(managed::PoolError::Backend(error)) if Instant::now() >= last || !error.is_unreachable() => return Err(error),
-                Err(managed::PoolError::Backend(_)) => {
-                    let open_again = Instant::now() + OPEN_AGAIN;
-                    while Instant::now() < open_again && self.pool.status().available == 0 {
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
-                Err(other) => return Err(StoreError::Unreachable(other.to_string())),
+                Err(error) => refused = error,
             }
+        }
+        let _waiting = Waiting::among(&self.shortage.waiting);
+        let Ok(_turn) = timeout_at(last, self.shortage.turns.lock()).await else {
+            return Err(refused);
+        };
+        loop {
+            match self.try_take().await? {
+                Ok(slot) => return Ok(slot),
+                Err(error) if Instant::now() >= last => return Err(error),
+                Err(_) => {}
+            }
+            let open_again = Instant::now() + OPEN_AGAIN;
+            while self.pool.status().available == 0 && timeout_at(open_again, self.shortage.freed.notified()).await.is_ok() {}
+        }
+    }
+
+    /// What makes no difference later is the outer error.
+    async fn try_take(&self) -> Result<Result<managed::Object<Manager>, StoreError>, StoreError> {
+        match self.pool.get().await {
+            Ok(slot) => Ok(Ok(slot)),
+            Err(managed::PoolError::Backend(error)) if error.is_unreachable() => Ok(Err(error)),
+            Err(managed::PoolError::Backend(error)) => Err(error),
+            Err(other) => Err(StoreError::Unreachable(other.to_string())),
         }
     }
 
