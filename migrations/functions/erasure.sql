@@ -70,11 +70,11 @@ begin
     from unnest(action_ids) as a (id)
     cross join lateral (
       (select c.id from actions_private.invocations as c
-       where c.action_id between a.id and a.id and not c.test and c.status not in ('killed', 'expired')
+       where c.action_id = any (array[a.id]) and not c.test and c.status not in ('killed', 'expired')
        order by c.action_id, c.finished_at limit most)
       union all
       (select o.id from actions_private.invocations as o
-       where o.action_id between a.id and a.id and (o.test or o.status in ('killed', 'expired'))
+       where o.action_id = any (array[a.id]) and (o.test or o.status in ('killed', 'expired'))
        order by o.action_id, o.finished_at limit most)
     ) as n
     limit most));

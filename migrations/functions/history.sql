@@ -35,6 +35,8 @@ as $$
 declare
   -- Ids begin with the moment of their making, and the history is partitioned by them.
   least_id constant text := case when since is null then 'inv_' else 'inv_' || actions_private.id_time(greatest(since, 'epoch')) end;
+  -- Nothing ends before it is enqueued, give or take clocks. The indexes of actions go by this.
+  least_end constant timestamptz := coalesce(since, '-infinity') - interval '1 minute';
   action_ids text[];
 begin
   if n is null or n not between 1 and 10000 then
@@ -57,7 +59,7 @@ begin
     select a.id from actions_private.actions as a
     where (action_id is null or a.id = action_id) and (project_id is null or a.project_id = find_invocations.project_id));
   -- Of each kind no more than n are looked at. The ids come first: a row is wide. An equation would
-  -- let the planner walk by time and hope to meet the action soon; a range, ordered by the action
+  -- let the planner walk by time and hope to meet the action soon; an array, ordered by the action
   -- too, leaves it no index but the action's.
   return query
   select r.*
@@ -68,8 +70,8 @@ begin
     from unnest(action_ids) as wanted (action_id)
     cross join lateral (
       select i.id, i.finished_at from actions_private.invocations as i
-      where i.action_id between wanted.action_id and wanted.action_id and not i.test and i.status not in ('killed', 'expired')
-        and i.id >= least_id and (status is null or i.status::text = status)
+      where i.action_id = any (array[wanted.action_id]) and not i.test and i.status not in ('killed', 'expired')
+        and i.finished_at >= least_end and i.id >= least_id and (status is null or i.status::text = status)
       order by i.action_id desc, i.finished_at desc
       limit n
     ) as c
@@ -78,8 +80,8 @@ begin
     from unnest(action_ids) as wanted (action_id)
     cross join lateral (
       select i.id, i.finished_at from actions_private.invocations as i
-      where i.action_id between wanted.action_id and wanted.action_id and (i.test or i.status in ('killed', 'expired'))
-        and i.id >= least_id and (status is null or i.status::text = status)
+      where i.action_id = any (array[wanted.action_id]) and (i.test or i.status in ('killed', 'expired'))
+        and i.finished_at >= least_end and i.id >= least_id and (status is null or i.status::text = status)
       order by i.action_id desc, i.finished_at desc
       limit n
     ) as o

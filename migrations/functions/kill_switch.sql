@@ -45,9 +45,9 @@ cross join lateral (
     from (
       select i.id, i.finished_at, i.http_status, i.status
       from actions_private.calls as i
-      -- A range, ordered by the action too, leaves the planner no index but the action's. The first
-      -- moment bounds the walk along it, give or take clocks; the second is the rule.
-      where i.action_id between a.id and a.id and i.finished_at >= a.counting_since - interval '1 minute' and i.finished_at < 'infinity'
+      -- An array, and ordered by the action too: that leaves the planner no index but the action's. The
+      -- first moment bounds the walk along it, give or take clocks; the second is the rule.
+      where i.action_id = any (array[a.id]) and i.finished_at >= a.counting_since - interval '1 minute' and i.finished_at < 'infinity'
         and i.enqueued_at >= a.counting_since and not i.is_held
       order by i.action_id desc, i.finished_at desc, i.id desc
       limit s.consecutive_5xx

@@ -63,6 +63,18 @@ async fn pages(connection: &mut PgConnection, sql: &str) -> i64 {
     read
 }
 
+/// Those that read more pages than a look may.
+async fn dear_looks(connection: &mut PgConnection, looks: &[String]) -> Vec<String> {
+    let mut dear = Vec::new();
+    for look in looks {
+        let read = pages(connection, &format!("select * {look}")).await;
+        if read > 600 {
+            dear.push(format!("{read} pages: {look}"));
+        }
+    }
+    dear
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_look_reads_a_few_pages_of_a_long_history() {
     let stack = answering(Reply::json("{}")).await;
@@ -101,13 +113,12 @@ async fn every_look_reads_a_few_pages_of_a_long_history() {
             format!("from actions.audit_log where project_id = '{name}'"),
         ]);
     }
-    let mut dear = Vec::new();
-    for look in looks {
-        let read = pages(&mut connection, &format!("select * {look}")).await;
-        if read > 600 {
-            dear.push(format!("{read} pages of {whole}: {look}"));
-        }
-    }
+    let mut dear = dear_looks(&mut connection, &looks).await;
+    // Of a long history nothing counts any more, and nothing of it is walked to find that out.
+    owner.execute("update actions_private.actions set counting_since = now()").await.unwrap();
+    looks.retain(|look| look.contains("action_health"));
+    looks.push("from actions.find_invocations(project_id => 'busy', since => now() - interval '1 hour')".to_owned());
+    dear.extend(dear_looks(&mut connection, &looks).await);
     assert!(dear.is_empty(), "\n{}", dear.join("\n"));
 }
 
