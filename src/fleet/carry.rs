@@ -192,7 +192,8 @@ async fn derive(worker: &Worker, claim: &Claim) -> Result<(Vec<Secret>, usize), 
     let expired = |error: StoreError| end(Status::Expired, ErrorCode::KeyNotRead, format!("the signing key could not be read: {error}"));
     let mut versions = claim.secrets.clone();
     if versions.current_key.is_none() {
-        versions = recording::record(worker, &claim.action_id, versions.current).await.map_err(expired)?;
+        let recorded = Box::pin(recording::record(worker, &claim.action_id, versions.current)); // rare, and large
+        versions = recorded.await.map_err(expired)?;
     }
     let SecretVersions { current, current_key, previous, previous_key, is_seen } = versions;
     let mut wanted = vec![(current, current_key)];

@@ -89,9 +89,9 @@ pub(super) struct Manager {
     observer: Observer,
 }
 
-/// A connection of the pool.
+/// A connection of the pool: small, because each statement carries it along.
 pub(super) struct Slot {
-    connection: Connection,
+    connection: Box<Connection>,
     state: State,
     /// At this age it is closed: the limit and up to a tenth more or less, so that not all are
     /// opened anew at once.
@@ -121,10 +121,11 @@ impl managed::Manager for Manager {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Slot, StoreError> {
-        let connection = Connection::open(&self.settings).await?;
+        // Opening is rare, and its state is large: by itself, not within that of each statement.
+        let connection = Box::pin(Connection::open(&self.settings)).await?;
         // A tenth in steps of a thousandth: 900 to 1100.
         let per_mille = 900 + u32::from(uuid::Uuid::new_v4().as_bytes()[0]) * 200 / 255;
-        Ok(Slot { connection, state: State::Clean, max_age: self.max_age.map(|age| age * per_mille / 1000) })
+        Ok(Slot { connection: Box::new(connection), state: State::Clean, max_age: self.max_age.map(|age| age * per_mille / 1000) })
     }
 
     async fn recycle(&self, slot: &mut Slot, _: &Metrics) -> RecycleResult<StoreError> {
@@ -143,7 +144,7 @@ impl managed::Manager for Manager {
         }
         if slot.connection.idle() > UNSURE_AFTER {
             slot.state = State::Broken;
-            match tokio::time::timeout(PROOF, slot.connection.check()).await {
+            match tokio::time::timeout(PROOF, Box::pin(slot.connection.check())).await {
                 Ok(Ok(())) => slot.state = State::Clean,
                 _ => return replace("unanswered"),
             }
