@@ -63,6 +63,11 @@ impl Stack {
         }
     }
 
+    /// From now on programs start from another directory.
+    pub fn use_programs(&mut self, programs: &Path) {
+        programs.clone_into(&mut self.programs);
+    }
+
     /// The environment of a program with one role, and what a test adds to it.
     pub fn environment(&self, role: &str, more: &[(&str, &str)]) -> Vec<(String, String)> {
         environment(&self.database, &self.authority_file, role, more)
