@@ -9,7 +9,7 @@ use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::pooler::Pooler;
 use authio_actions_lab::server::Server;
 use authio_actions_lab::stack::Stack;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::support::{enqueue, invoke, programs, until};
 
@@ -114,12 +114,24 @@ async fn no_function_has_a_backslash_in_a_body_that_is_parsed_when_it_runs() {
     assert_eq!(found, [""; 0]);
 }
 
+/// A program of PostgreSQL's, the newest that is installed.
+fn postgres_program(name: &str) -> std::process::Command {
+    let bin = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|dirs| dirs.flatten().map(|dir| dir.path().join("bin")).max());
+    std::process::Command::new(bin.map_or_else(|| name.into(), |bin| bin.join(name)))
+}
+
+/// Whether `pg_dump` is new enough for the server. Of some servers there is no package with it.
+async fn is_dumpable(owner: &PgPool) -> bool {
+    let of_server: String = sqlx::query_scalar("show server_version").fetch_one(owner).await.unwrap();
+    let said = postgres_program("pg_dump").arg("--version").output().unwrap().stdout;
+    let major = |version: &str| version.split(['.', ' ', '\n']).find_map(|word| word.parse::<u32>().ok()).unwrap();
+    major(&String::from_utf8(said).unwrap()) >= major(&of_server)
+}
+
 /// Copies a database as an operator would, with its logins in place.
 fn dump_and_restore(from: &str, to: &str) {
-    let bin = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|dirs| dirs.flatten().map(|dir| dir.path().join("bin")).max());
-    let program = |name: &str| bin.as_ref().map_or_else(|| name.into(), |bin| bin.join(name));
-    let mut dump = std::process::Command::new(program("pg_dump")).arg(from).stdout(Stdio::piped()).spawn().unwrap();
-    let restore = std::process::Command::new(program("psql"))
+    let mut dump = postgres_program("pg_dump").arg(from).stdout(Stdio::piped()).spawn().unwrap();
+    let restore = postgres_program("psql")
         .args(["--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", to])
         .stdin(dump.stdout.take().unwrap())
         .stdout(Stdio::null())
@@ -131,6 +143,10 @@ fn dump_and_restore(from: &str, to: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_copy_of_the_database_finds_in_its_queue_is_never_sent() {
     let stack = crate::support::answering(Reply::json("{}")).await;
+    if !is_dumpable(&stack.database.owner().await).await {
+        eprintln!("left out: pg_dump is older than the server");
+        return;
+    }
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     enqueue(&stack.core, "p", "pre_register", "{}").await;

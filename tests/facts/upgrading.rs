@@ -59,6 +59,7 @@ async fn upgraded(way: impl AsyncFnOnce(&Operator, &PgPool)) {
     let goes_on = Arc::new(AtomicBool::new(true));
     let load = tokio::spawn(sign_ins(client, Arc::clone(&goes_on)));
 
+    signed_in(&owner, 400).await;
     if is_in_force(&operator).await {
         // As if the text of every function and view were another one.
         owner.execute("update actions_private.replaced_files set checksum = ''").await.unwrap();
@@ -70,6 +71,8 @@ async fn upgraded(way: impl AsyncFnOnce(&Operator, &PgPool)) {
         let next = if n < 2 { stack.worker(&[]).await } else { stack.janitor(&[]).await };
         assert!(std::mem::replace(program, next).drained().await.success());
     }
+    let by_then: i64 = sqlx::query_scalar(ENDED).fetch_one(&owner).await.unwrap();
+    signed_in(&owner, by_then + 400).await;
 
     goes_on.store(false, Ordering::SeqCst);
     let answers = load.await.unwrap();
@@ -83,6 +86,12 @@ async fn upgraded(way: impl AsyncFnOnce(&Operator, &PgPool)) {
     let requests = stack.endpoint.requests();
     let events: HashSet<String> = requests.iter().map(|request| request.json()["event_id"].as_str().unwrap().to_owned()).collect();
     assert_eq!((requests.len(), events.len()), (took.len(), took.len()), "each was sent once");
+}
+
+const ENDED: &str = "select count(*) from actions_private.invocations";
+
+async fn signed_in(owner: &PgPool, count: i64) {
+    until(owner, "people sign in", &format!("select ({ENDED}) >= {count}")).await;
 }
 
 async fn is_in_force(operator: &Operator) -> bool {

@@ -36,7 +36,7 @@ impl Database {
         let server = Url::parse(superuser_url).expect("a URL");
         let mut connection = PgConnection::connect(superuser_url).await.expect("the private server");
         // Copying a template needs it for itself, and so does making it: one at a time.
-        connection.execute("select pg_advisory_lock(77001)").await.expect("the lock");
+        lock(&mut connection).await;
         let template: Option<i32> = sqlx::query_scalar("select 1 from pg_database where datname = $1")
             .bind(TEMPLATE)
             .fetch_optional(&mut connection)
@@ -57,12 +57,14 @@ impl Database {
         Self::empty_on(&mut connection, &Url::parse(&url).expect("a URL"), "").await
     }
 
-    /// A migrated database that is created with options of `create database`, for its owner alone.
+    /// A migrated database that is created with options of `create database`.
     pub async fn create_with(options: &str, actionsctl: &Path) -> Self {
         let url = superuser_url();
         let mut connection = PgConnection::connect(&url).await.expect("the private server");
         let this = Self::empty_on(&mut connection, &Url::parse(&url).expect("a URL"), options).await;
         migrate(&this.url, actionsctl).await;
+        lock(&mut connection).await;
+        make_logins(&mut connection, &this.url).await;
         this
     }
 
@@ -115,9 +117,23 @@ async fn make_template(connection: &mut PgConnection, server: &Url, actionsctl: 
     let mut url = server.clone();
     url.set_path(TEMPLATE);
     migrate(&url, actionsctl).await;
+    make_logins(connection, server).await;
+}
+
+/// Until the connection ends.
+async fn lock(connection: &mut PgConnection) {
+    connection.execute("select pg_advisory_lock(77001)").await.expect("the lock");
+}
+
+/// Once a server: migrating made the roles.
+async fn make_logins(connection: &mut PgConnection, server: &Url) {
     let password = server.password().unwrap_or_default();
     for role in ROLES {
-        let login = format!("create role lab_{role} login password '{password}' in role actions_{role}");
-        connection.execute(login.as_str()).await.expect("a login");
+        let exists =
+            sqlx::query("select from pg_roles where rolname = $1").bind(format!("lab_{role}")).fetch_optional(&mut *connection).await;
+        if exists.expect("the catalogue").is_none() {
+            let login = format!("create role lab_{role} login password '{password}' in role actions_{role}");
+            connection.execute(login.as_str()).await.expect("a login");
+        }
     }
 }
