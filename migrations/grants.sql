@@ -26,14 +26,14 @@ grant select, insert on actions_private.invocations to actions_worker;
 grant insert (project_id, action_id, event, actor, details, minute, count), select (id, action_id, event, minute, count), update (count)
   on actions_private.audit_log to actions_worker;
 grant select, update (secret_key_id, secret_sha256, previous_secret_key_id, secret_seen_at) on actions_private.actions to actions_worker;
-grant select on actions_private.projects, actions_private.action_versions, actions_private.settings, actions_private.life to actions_worker;
+grant select on actions_private.projects, actions_private.action_versions, actions_private.settings, actions_private.server_epoch to actions_worker;
 grant select, insert, delete, update (in_flight, seen_at, awake_until) on actions_private.processes to actions_worker, actions_janitor;
 
 grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean, integer),
   actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
   actions_private.id_time(timestamptz), actions_private.letters(bigint, integer), actions_private.may_notify(), actions_private.notify_queue_usage(),
-  actions_private.current_life()
+  actions_private.current_server_epoch()
 to actions_worker;
 
 -- Janitors: the duties of the leader, nothing that decides by a verdict.
@@ -59,7 +59,7 @@ grant execute on function
   actions_private.end_without_verdict(text[], text, text, text), actions_private.id_time(timestamptz), actions_private.letters(bigint, integer),
   actions_private.outcome_without_verdict(text, text, text, text, text), actions_private.can_deny(text),
   actions_private.make_partition(date), actions_private.days_to_make(integer, integer), actions_private.sweep_default(integer),
-  actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_life(),
+  actions_private.drop_partitions(integer), actions_private.forget_event_keys(), actions_private.current_server_epoch(),
   actions_private.may_notify(), actions_private.notify_queue_usage(),
   actions_private.customers_of(text[]), actions_private.hold_kills(bigint, timestamptz, text), actions_private.free_kills(bigint),
   actions_private.to_be_told(text), actions_private.erase_next(bigint, integer), actions_private.forget_old(integer, integer, integer, integer)

@@ -38,13 +38,13 @@ begin
       with oldest as materialized (
         select q.ctid, q.id, q.action_id, q.project_id
         from actions_private.queue as q
-        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
+        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.server_epoch = (select l.id from actions_private.server_epoch as l) and q.action_id <> all (full_actions)
         order by q.id
         limit most
       ), newest as materialized (
         select q.ctid, q.id, q.action_id, q.project_id
         from actions_private.queue as q
-        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
+        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.server_epoch = (select l.id from actions_private.server_epoch as l) and q.action_id <> all (full_actions)
         order by q.id desc
         limit fair_among
       ), numbered as (
@@ -66,7 +66,7 @@ begin
     taken := array(
       select q.ctid
       from actions_private.queue as q
-      where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l)
+      where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.server_epoch = (select l.id from actions_private.server_epoch as l)
       order by q.id
       limit most
       for update skip locked);
@@ -75,7 +75,7 @@ begin
       with head as materialized (
         select q.ctid, q.id, q.action_id
         from actions_private.queue as q
-        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.life = (select l.id from actions_private.life as l) and q.action_id <> all (full_actions)
+        where q.claim_token is null and q.id >= since and q.deadline_at > alive and q.server_epoch = (select l.id from actions_private.server_epoch as l) and q.action_id <> all (full_actions)
         order by q.id
         limit most
         for update skip locked

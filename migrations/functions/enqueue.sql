@@ -15,7 +15,7 @@ declare
   stamp constant text := actions_private.id_time(at);
   -- Strong randomness takes longer than all the rest of an id: once for all, and each row's own from it.
   seed constant bigint := uuid_hash_extended(coalesce(request_id, gen_random_uuid()), 1);
-  life uuid;
+  server_epoch uuid;
   are_plain boolean;
   are_alive boolean;
   is_any_alive boolean;
@@ -40,9 +40,9 @@ begin
     end if;
   end if;
   select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive),
-    must_call or not exists (select from actions_private.processes as p where p.awake_until > at), (select l.id from actions_private.life as l),
+    must_call or not exists (select from actions_private.processes as p where p.awake_until > at), (select l.id from actions_private.server_epoch as l),
     array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
-  into are_plain, are_alive, is_any_alive, must_call, life, names, action_ids, versions, waits_ms
+  into are_plain, are_alive, is_any_alive, must_call, server_epoch, names, action_ids, versions, waits_ms
   from (
     select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name,
       a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
@@ -53,7 +53,7 @@ begin
     left join actions_private.actions as a on a.project_id = r.project_id and a.trigger = r.trigger and a.enabled and a.deleted_at is null
     order by r.n
   ) as r;
-  life := coalesce(life, actions_private.current_life());
+  server_epoch := coalesce(server_epoch, actions_private.current_server_epoch());
   if not are_plain then
     perform actions_private.check_request(r.project_id, r.trigger, r.event, r.event_id)
     from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
@@ -67,9 +67,9 @@ begin
   if are_alive and repeated is null then
     return query
     insert into actions_private.queue as q
-      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
     select 'inv_' || r.name, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event,
-      enqueue_many.reply_to, life, at, at + r.wait_ms * interval '1 millisecond'
+      enqueue_many.reply_to, server_epoch, at, at + r.wait_ms * interval '1 millisecond'
     from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms)
       as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms)
     returning q.id, coalesce(q.event_id, 'evt_' || substr(q.id, 5)), q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
@@ -96,9 +96,9 @@ begin
     where r.repeated is null
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
     select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
-      life, at, at + r.wait_ms * interval '1 millisecond'
+      server_epoch, at, at + r.wait_ms * interval '1 millisecond'
     from routed as r
     where r.outcome is null
     returning id
@@ -153,7 +153,7 @@ declare
   action_id text;
   version integer;
   wait_ms integer;
-  life uuid;
+  server_epoch uuid;
   must_call boolean := statement_timestamp() > now() + interval '5 milliseconds';
   earlier text;
 begin
@@ -162,13 +162,13 @@ begin
   if actions_private.is_plain(body, enqueue.event_id)
     and (reply_to is null or actions_private.is_reply_to(reply_to))
   then
-    select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.life as l),
+    select a.id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s), (select l.id from actions_private.server_epoch as l),
       must_call or not exists (select from actions_private.processes as p where p.awake_until > at)
-    into action_id, version, wait_ms, life, must_call
+    into action_id, version, wait_ms, server_epoch, must_call
     from actions_private.actions as a
     where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null;
   end if;
-  if action_id is null or life is null then
+  if action_id is null or server_epoch is null then
     return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
     return;
   end if;
@@ -185,8 +185,8 @@ begin
     end if;
   end if;
   insert into actions_private.queue
-    (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
-  values ('inv_' || name, $5, $1, $2, action_id, version, false, $3, $4, life, at,
+    (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
+  values ('inv_' || name, $5, $1, $2, action_id, version, false, $3, $4, server_epoch, at,
     at + wait_ms * interval '1 millisecond');
   return next row('inv_' || name, coalesce($5, 'evt_' || name), action_id, 'queued', null::json, wait_ms)::actions.answer;
   if must_call then

@@ -157,7 +157,7 @@ begin
     return false;
   end if;
   select a.* into before from actions.actions as a where a.action_id = $2;
-  -- Re-enabled, disabled or deleted since it was judged: that judgement is about another life.
+  -- Re-enabled, disabled or deleted since it was judged: that judgement is about an earlier activation.
   update actions_private.actions as a
   set killed_at = clock_timestamp(), killed_reason = reason, updated_at = clock_timestamp()
   where a.id = $2 and a.killed_at is null and a.enabled and a.deleted_at is null and a.counting_since = $3;

@@ -36,9 +36,9 @@ begin
     from actions_private.settings as s
   ), queued as (
     insert into actions_private.queue
-      (id, project_id, trigger, action_id, action_version, test, event, reply_to, life, enqueued_at, deadline_at)
+      (id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
     select a.id, action.project_id, action.trigger, action.action_id, action.version, true,
-      actions_private.sample_event(action.trigger), enqueue_test.reply_to, actions_private.current_life(), at, at + a.wait_ms * interval '1 millisecond'
+      actions_private.sample_event(action.trigger), enqueue_test.reply_to, actions_private.current_server_epoch(), at, at + a.wait_ms * interval '1 millisecond'
     from asked as a
   )
   select a.id, 'evt_' || substr(a.id, 5), action.action_id, 'queued', null::json, a.wait_ms from asked as a;

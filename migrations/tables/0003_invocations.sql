@@ -23,26 +23,26 @@
 
 -- The fleet claims without waiting for the disk, so a crash of the server may forget that an
 -- event was sent. It also empties unlogged tables, as does the promotion of a standby: after
--- either the one row here is gone and another life begins. Nobody claims what was enqueued
--- in an earlier life; it ends as expired, and no event is sent twice. An orderly restart
+-- either the one row here is gone and another epoch begins. Nobody claims what was enqueued
+-- in an earlier epoch; it ends as expired, and no event is sent twice. An orderly restart
 -- keeps both the row and every claim.
 --
 -- A dump, a template or a logical replica copies the rows of the queue, whose events the original
--- sends. So a life also names the server and the database in which it began, and in any other
+-- sends. So an epoch also names the server and the database in which it began, and in any other
 -- another one begins.
-create unlogged table actions_private.life (
+create unlogged table actions_private.server_epoch (
   only_row boolean not null primary key default true,
   id       uuid    not null default gen_random_uuid(),
   server   bigint  not null,
   database oid     not null,
   constraint there_is_only_one_row check (only_row)
 );
-comment on table actions_private.life is
+comment on table actions_private.server_epoch is
   'One row, which a crash of the server erases: what was enqueued before may have been sent already.';
-comment on column actions_private.life.server is
-  'The system identifier of the server in which this life began.';
-comment on column actions_private.life.database is
-  'The database in which this life began.';
+comment on column actions_private.server_epoch.server is
+  'The system identifier of the server in which this epoch began.';
+comment on column actions_private.server_epoch.database is
+  'The database in which this epoch began.';
 
 create table actions_private.queue (
   id               text        collate "C" not null primary key,
@@ -54,7 +54,7 @@ create table actions_private.queue (
   test             boolean     not null,
   event            json        not null,
   reply_to         text,
-  life             uuid        not null,
+  server_epoch     uuid        not null,
   enqueued_at      timestamptz not null,
   deadline_at      timestamptz not null,
   claim_token      uuid,
@@ -79,8 +79,8 @@ comment on column actions_private.queue.event_id is
   'The id that auth-core gave the event. Null where the fleet made it: then it is the invocation''s with another prefix.';
 comment on column actions_private.queue.deadline_at is
   'enqueued_at + the action''s timeout_ms + the queue allowance. After it the fleet has failed, not the endpoint.';
-comment on column actions_private.queue.life is
-  'The server''s life in which it was enqueued. In a later one nobody knows whether it was sent, so nobody sends it.';
+comment on column actions_private.queue.server_epoch is
+  'The server''s epoch in which it was enqueued. In a later one nobody knows whether it was sent, so nobody sends it.';
 comment on column actions_private.queue.claim_token is
   'Proof of the claim: a write-back names it, and one that names another is too late.';
 

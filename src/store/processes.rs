@@ -3,7 +3,7 @@
 use super::params::params;
 use super::{Database, StoreError};
 
-/// The first beat makes the row, later ones keep it fresh. The life is looked after with it: in a
+/// The first beat makes the row, later ones keep it fresh. The server epoch is looked after with it: in a
 /// copy of the database nothing that was queued before may be sent.
 pub const BEAT: &str = "-- beat: this process is alive
 insert into actions_private.processes as p (id, kind, host, pid, version, in_flight)
@@ -11,7 +11,7 @@ select $1, $2, $3, $4, $5, $6
 from (select set_config('synchronous_commit', 'off', true)) as quick
 on conflict (id) do update set in_flight = excluded.in_flight, seen_at = now()
 returning (select count(*) from actions_private.processes as o where o.kind = 'worker' and o.id <> $1 and o.seen_at > now() - interval '12 seconds'),
-  actions_private.notify_queue_usage(), actions_private.current_life()";
+  actions_private.notify_queue_usage(), actions_private.current_server_epoch()";
 
 /// A process that leaves in order.
 pub const LEAVE: &str = "-- leave: this process is gone

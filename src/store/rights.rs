@@ -49,10 +49,10 @@ pub const RIGHTS: [Rights; 5] = [
     Rights {
         role: "actions_worker",
         relations: "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:raw \
-            actions_private.invocations:ra actions_private.life:r actions_private.processes:rawd actions_private.projects:r \
-            actions_private.queue:rwd actions_private.settings:r",
+            actions_private.invocations:ra actions_private.processes:rawd actions_private.projects:r \
+            actions_private.queue:rwd actions_private.server_epoch:r actions_private.settings:r",
         functions: "actions.oldest_program actions.schema_version actions_private.claim actions_private.complete \
-            actions_private.current_life actions_private.id_time actions_private.letters actions_private.may_notify \
+            actions_private.current_server_epoch actions_private.id_time actions_private.letters actions_private.may_notify \
             actions_private.notify_queue_usage",
     },
     Rights {
@@ -63,12 +63,12 @@ pub const RIGHTS: [Rights; 5] = [
             actions_private.audit_log:ra actions_private.calls:r actions_private.checks:r actions_private.counted_until:r \
             actions_private.daily_counts:r actions_private.enqueue_requests:r actions_private.erasures:r \
             actions_private.event_keys:r actions_private.invocations:ra actions_private.kill_figures:r \
-            actions_private.kill_holds:raw actions_private.leadership:rw actions_private.life:r \
+            actions_private.kill_holds:raw actions_private.leadership:rw \
             actions_private.mail_outbox:raw actions_private.migrations:r actions_private.processes:rawd \
             actions_private.project_members:r actions_private.projects:r actions_private.queue:rwd \
-            actions_private.replaced_files:r actions_private.settings:rw",
+            actions_private.replaced_files:r actions_private.server_epoch:r actions_private.settings:rw",
         functions: "actions.oldest_program actions.oldest_snapshot_s actions.schema_version actions_private.can_deny \
-            actions_private.count_next actions_private.current_life actions_private.customers_of \
+            actions_private.count_next actions_private.current_server_epoch actions_private.customers_of \
             actions_private.days_to_make actions_private.drop_partitions actions_private.end_overlaps \
             actions_private.end_past_deadline actions_private.end_queued_of_killed actions_private.end_without_verdict \
             actions_private.erase_next actions_private.forget_event_keys actions_private.forget_old \

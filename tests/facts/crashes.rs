@@ -176,7 +176,7 @@ async fn what_was_queued_when_postgresql_crashed_is_never_sent_and_ends_as_expir
     let core = stack.database.login("core").await;
     let after: String = sqlx::query_scalar(event).fetch_one(&core).await.unwrap();
     let _worker = stack.worker(&[]).await;
-    until(&core, "the event of the present life is sent", &format!("select status = 'ok' from actions.result('{after}')")).await;
+    until(&core, "the event of the present epoch is sent", &format!("select status = 'ok' from actions.result('{after}')")).await;
     let status: String = sqlx::query_scalar("select status from actions.abandon($1)").bind(&before).fetch_one(&core).await.unwrap();
     assert_eq!((status.as_str(), stack.endpoint.requests().len()), ("expired", 1));
     drop(server);

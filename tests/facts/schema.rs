@@ -295,7 +295,7 @@ async fn the_counts_of_a_day_outlive_its_invocations() {
     };
     // One that is still undecided, two days ago.
     let queued = "insert into actions_private.queue
-        (id, event_id, project_id, trigger, action_id, action_version, test, event, life, enqueued_at, deadline_at)
+        (id, event_id, project_id, trigger, action_id, action_version, test, event, server_epoch, enqueued_at, deadline_at)
         select 'inv_' || actions_private.id_time($1) || actions_private.id_random(), 'e', 'p', 'pre_register', 'a', 1, false, '{}',
           gen_random_uuid(), $1, $1";
     sqlx::query(&queued.replace("$1", &hour(2, 4))).execute(&owner).await.unwrap();

@@ -155,7 +155,7 @@ async fn what_a_copy_of_the_database_finds_in_its_queue_is_never_sent() {
     // The same identifiers of the objects, as another server would have them.
     dump_and_restore(&stack.database.owner_url(), &copies[1].owner_url());
     let owner = copies[1].owner().await;
-    owner.execute("update actions_private.life set database = (select oid from pg_database where datname = current_database()), server = server + 1").await.unwrap();
+    owner.execute("update actions_private.server_epoch set database = (select oid from pg_database where datname = current_database()), server = server + 1").await.unwrap();
     for copy in &copies {
         let queued: i64 = sqlx::query_scalar("select count(*) from actions_private.queue").fetch_one(&copy.owner().await).await.unwrap();
         assert_eq!(queued, 1, "it was copied");
