@@ -20,9 +20,8 @@ grant execute on function
   actions.result(text), actions.results(text[]), actions.abandon(text), actions.abandon_many(text[])
 to actions_core;
 
--- Workers: take from the queue, write history, record fingerprints of secrets.
-grant select, delete, update (claim_token, claimed_at, worker) on actions_private.queue to actions_worker;
-grant select, insert on actions_private.invocations to actions_worker;
+-- Workers: claim and complete, by these functions alone; record fingerprints of secrets.
+grant select (id) on actions_private.invocations to actions_worker;
 grant insert (project_id, action_id, event, actor, details, minute, count), select (id, action_id, event, minute, count), update (count)
   on actions_private.audit_log to actions_worker;
 grant select, update (secret_key_id, secret_sha256, previous_secret_key_id, secret_seen_at) on actions_private.actions to actions_worker;

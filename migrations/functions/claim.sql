@@ -10,7 +10,7 @@ create or replace function actions_private.claim(
   token uuid, most integer, full_actions text[], tight_actions text[], rooms integer[], room_per_action integer,
   worker text, look_back_ms integer, least_left_ms integer, says_awake boolean, fair_among integer default null
 ) returns setof actions_private.claimed
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off

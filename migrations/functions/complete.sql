@@ -5,7 +5,7 @@ create or replace function actions_private.complete(
   responses_sha256 bytea[], overrides boolean[], note_ids text[], note_events text[], note_details text[],
   reply_channels text[], reply_payloads text[]
 ) returns text[]
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set jit = off
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off

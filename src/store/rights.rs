@@ -49,8 +49,8 @@ pub const RIGHTS: [Rights; 5] = [
     Rights {
         role: "actions_worker",
         relations: "actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:raw \
-            actions_private.invocations:ra actions_private.processes:rawd actions_private.projects:r \
-            actions_private.queue:rwd actions_private.server_epoch:r actions_private.settings:r",
+            actions_private.invocations:r actions_private.processes:rawd actions_private.projects:r \
+            actions_private.server_epoch:r actions_private.settings:r",
         functions: "actions.oldest_program actions.schema_version actions_private.claim actions_private.complete \
             actions_private.current_server_epoch actions_private.id_time actions_private.letters actions_private.may_notify \
             actions_private.notify_queue_usage",

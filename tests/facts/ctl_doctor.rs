@@ -82,7 +82,7 @@ async fn doctor_names_rights_that_are_missing_and_migrate_brings_them_back() {
     let as_worker = || Operator { environment: stack.environment("worker", &[]) };
     assert_eq!(as_worker().doctor("roles").await, ("ok".to_owned(), "actions_worker".to_owned()));
     for (revoke, named) in [
-        ("revoke delete on actions_private.queue from actions_worker", "delete on actions_private.queue"),
+        ("revoke delete on actions_private.processes from actions_worker", "delete on actions_private.processes"),
         ("revoke usage on schema actions_private from actions_worker", "usage on schema actions_private"),
         ("revoke execute on function actions_private.letters from actions_worker", "execute on function actions_private.letters"),
         (
