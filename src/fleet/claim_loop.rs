@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::bulkhead::Bulkhead;
 use super::carry::carry;
 use super::catalog::Catalog;
+use super::claim_schedule::{ClaimSchedule, Found};
 use super::crowd::Crowd;
-use super::rhythm::{Found, Rhythm};
 use super::write_back::{Endings, Finished};
 use super::{Calls, Worker};
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     let bulkhead = Arc::new(Bulkhead::new(limits.max_in_flight, limits.max_in_flight_per_action));
     let catalog = Arc::new(Catalog::default());
     let mut crowd = Crowd::default();
-    let mut rhythm = Rhythm::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
+    let mut schedule = ClaimSchedule::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     loop {
         worker.metrics.turns.turn("claim");
         tokio::select! {
@@ -39,43 +39,43 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
             () = endings.are_few() => {}
         }
         let room = bulkhead.room(BATCH);
-        let cramped = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
+        let at_capacity = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
-        let turn = rhythm.turn(cramped, crowd.is_there() || worker.is_unheard.load(Ordering::Relaxed), started);
-        let rest = match claim(&worker.database, &worker.process.id, &room, turn.look).await {
+        let next = schedule.next_claim(at_capacity, crowd.is_there() || worker.is_unheard.load(Ordering::Relaxed), started);
+        let pause = match claim(&worker.database, &worker.process.id, &room, next.look).await {
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
                 crowd.saw(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
                 let newest = newest(&claims);
-                let rest = rhythm.found(&turn, Found { count: claims.len(), limit: room.limit, newest }, Instant::now());
-                worker.is_awake.store(rhythm.is_relied_on(), Ordering::Relaxed);
+                let pause = schedule.found(&next, Found { count: claims.len(), limit: room.limit, newest }, Instant::now());
+                worker.is_awake.store(schedule.is_relied_on(), Ordering::Relaxed);
                 start_calls(&worker, &catalog, &bulkhead, &endings, claims, started).await;
-                rest
+                pause
             }
             Err(error) => {
                 worker.metrics.database_up.set(0);
                 worker.is_awake.store(false, Ordering::Relaxed);
                 tracing::warn!(%error, "cannot claim");
-                rhythm.failed()
+                schedule.failed()
             }
         };
-        if rest.lasting.is_zero() {
+        if pause.lasting.is_zero() {
             continue; // even the shortest sleep lasts until the timer's next millisecond
         }
-        let mut until = Instant::now() + rest.lasting;
+        let mut until = Instant::now() + pause.lasting;
         loop {
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
                 () = tokio::time::sleep_until(until) => break,
-                () = calls.mine.notified(), if rest.is_light => break,
-                () = calls.anothers.notified(), if rest.is_light => until = until.min(Instant::now() + SECOND_LOOK),
-                () = bulkhead.freed(), if cramped && rest.is_light => break,
+                () = calls.mine.notified(), if pause.is_interruptible => break,
+                () = calls.anothers.notified(), if pause.is_interruptible => until = until.min(Instant::now() + SECOND_LOOK),
+                () = bulkhead.freed(), if at_capacity && pause.is_interruptible => break,
             }
         }
     }
     worker.is_awake.store(false, Ordering::Relaxed);
-    if rhythm.is_relied_on() {
+    if schedule.is_relied_on() {
         // Nobody shall rely on this worker while it drains; if this fails, they find out in 250 ms.
         let nothing = Look { back: None, least_left: None, says_awake: Some(false), fair_among: None };
         let _ = claim(&worker.database, &worker.process.id, &bulkhead.room(0), nothing).await;

@@ -12,11 +12,11 @@ mod bulkhead;
 mod carry;
 mod catalog;
 mod claim_loop;
+mod claim_schedule;
 mod crowd;
 mod notes;
 mod overlap;
 mod recording;
-mod rhythm;
 mod sightings;
 mod write_back;
 

@@ -33,7 +33,7 @@ const LOOK_BACK: Duration = Duration::from_millis(100);
 /// One in so often goes back to the oldest that may still be alive.
 const FAR_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a bulkhead left behind is old, and its room may be back any moment.
-const FAR_LOOK_WHEN_CRAMPED: Duration = Duration::from_millis(20);
+const FAR_LOOK_AT_CAPACITY: Duration = Duration::from_millis(20);
 /// A far look takes long where vacuum has not cleaned up; it may cost this share of the time.
 const FAR_LOOK_SHARE: u32 = 20;
 
@@ -46,7 +46,7 @@ const FAIR_AMONG_ALL: i32 = 50_000;
 type Looked = Option<(Instant, Duration)>;
 
 /// What a worker remembers between two claims.
-pub struct Rhythm {
+pub struct ClaimSchedule {
     poll: Duration,
     /// Nothing that was enqueued longer ago can still be sent in time.
     horizon: Duration,
@@ -66,11 +66,11 @@ pub struct Rhythm {
 
 /// One claim.
 #[derive(Debug, Clone, Copy)]
-pub struct Turn {
+pub struct NextClaim {
     pub look: Look,
     is_awake: bool,
     is_far: bool,
-    cramped: bool,
+    at_capacity: bool,
     started: Instant,
 }
 
@@ -87,28 +87,28 @@ pub struct Found {
 
 /// What comes after a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rest {
+pub struct Pause {
     pub lasting: Duration,
     /// A notification, or room in a bulkhead, ends it early.
-    pub is_light: bool,
+    pub is_interruptible: bool,
 }
 
-impl Rhythm {
+impl ClaimSchedule {
     pub fn new(poll: Duration, horizon: Duration) -> Self {
         Self { poll, horizon, pause: poll, usual: 0.0, said_awake: None, looked: None, far_look: None, reached: None, is_behind: false }
     }
 
-    /// How to claim now. `cramped`: a bulkhead may keep the claim from taking what is there.
-    /// `crowded`: notifications cost more than looking again.
-    pub fn turn(&self, cramped: bool, crowded: bool, now: Instant) -> Turn {
+    /// How to claim now. `at_capacity`: a bulkhead may keep the claim from taking what is there.
+    /// `coalesces`: notifications cost more than looking again.
+    pub fn next_claim(&self, at_capacity: bool, coalesces: bool, now: Instant) -> NextClaim {
         let enough = if self.said_awake.is_some() { STILL_BUSY } else { BUSY };
-        let is_awake = (self.usual >= enough || crowded) && !cramped;
+        let is_awake = (self.usual >= enough || coalesces) && !at_capacity;
         let says_awake = match self.said_awake {
             None => is_awake.then_some(true),
             Some(_) if !is_awake => Some(false),
             Some(at) => (now - at > SAY_AWAKE_EVERY).then_some(true),
         };
-        let every = if cramped { FAR_LOOK_WHEN_CRAMPED } else { FAR_LOOK_EVERY };
+        let every = if at_capacity { FAR_LOOK_AT_CAPACITY } else { FAR_LOOK_EVERY };
         let is_far = self.far_look.is_none_or(|(at, took)| now - at >= every.max(took * FAR_LOOK_SHARE));
         let back = match self.far_look {
             // Once, when starting: what is older than the horizon may have nobody else to end it.
@@ -123,39 +123,39 @@ impl Rhythm {
         // Ending what nobody can answer is for its waiter, and now and then for a far look.
         let least_left = (!is_far).then_some(LEAST_LEFT);
         let fair_among = self.is_behind.then_some(if is_far { FAIR_AMONG_ALL } else { FAIR_AMONG });
-        Turn { look: Look { back, least_left, says_awake, fair_among }, is_awake, is_far, cramped, started: now }
+        NextClaim { look: Look { back, least_left, says_awake, fair_among }, is_awake, is_far, at_capacity, started: now }
     }
 
     /// The rest after a claim.
-    pub fn found(&mut self, turn: &Turn, found: Found, now: Instant) -> Rest {
-        let took = now - turn.started;
-        if let Some(awake) = turn.look.says_awake {
-            self.said_awake = awake.then_some(turn.started);
+    pub fn found(&mut self, next: &NextClaim, found: Found, now: Instant) -> Pause {
+        let took = now - next.started;
+        if let Some(awake) = next.look.says_awake {
+            self.said_awake = awake.then_some(next.started);
         }
-        self.looked = Some(turn.started);
-        if turn.is_far {
-            self.far_look = Some((turn.started, took));
+        self.looked = Some(next.started);
+        if next.is_far {
+            self.far_look = Some((next.started, took));
         }
         let is_all = found.count < found.limit;
         self.is_behind = !is_all && found.count > 0;
-        self.reached = (!is_all && found.count > 0).then_some((turn.started, found.newest));
+        self.reached = (!is_all && found.count > 0).then_some((next.started, found.newest));
         self.usual = (self.usual * 7.0 + found.count as f64) / 8.0;
-        if turn.is_awake || (turn.cramped && self.usual >= BUSY) {
+        if next.is_awake || (next.at_capacity && self.usual >= BUSY) {
             // A timer that is set for less than its resolution takes all of it.
-            return Rest { lasting: if took < GATHER / 2 { GATHER } else { Duration::ZERO }, is_light: false };
+            return Pause { lasting: if took < GATHER / 2 { GATHER } else { Duration::ZERO }, is_interruptible: false };
         }
-        self.pause = match turn.look.says_awake {
+        self.pause = match next.look.says_awake {
             Some(false) => FIRST_PAUSE,
-            _ if found.count > 0 && (!is_all || turn.cramped) => Duration::ZERO, // nobody will notify of what is left
+            _ if found.count > 0 && (!is_all || next.at_capacity) => Duration::ZERO, // nobody will notify of what is left
             _ => (self.pause * 2).clamp(FIRST_PAUSE, self.poll),
         };
-        Rest { lasting: self.pause, is_light: true }
+        Pause { lasting: self.pause, is_interruptible: true }
     }
 
     /// The rest after a claim that failed.
-    pub fn failed(&mut self) -> Rest {
+    pub fn failed(&mut self) -> Pause {
         self.pause = PAUSE;
-        Rest { lasting: PAUSE, is_light: true }
+        Pause { lasting: PAUSE, is_interruptible: true }
     }
 
     /// Those who enqueue rely on this worker.
@@ -171,8 +171,8 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const HORIZON: Duration = Duration::from_secs(6);
 
-    fn rhythm() -> Rhythm {
-        Rhythm::new(Duration::from_millis(500), HORIZON)
+    fn schedule() -> ClaimSchedule {
+        ClaimSchedule::new(Duration::from_millis(500), HORIZON)
     }
 
     /// So many of a limit that was not reached.
@@ -180,32 +180,32 @@ mod tests {
         Found { count, limit: 256, newest: MS }
     }
 
-    fn busy(now: Instant) -> Rhythm {
-        let mut rhythm = rhythm();
+    fn busy(now: Instant) -> ClaimSchedule {
+        let mut schedule = schedule();
         for _ in 0..10 {
-            let turn = rhythm.turn(false, false, now);
-            rhythm.found(&turn, some(20), now);
+            let next = schedule.next_claim(false, false, now);
+            schedule.found(&next, some(20), now);
         }
-        rhythm
+        schedule
     }
 
     #[test]
     fn a_busy_worker_says_that_it_is_awake_and_says_so_again_in_time() {
         let now = Instant::now();
-        let rhythm = busy(now);
-        assert!(rhythm.is_relied_on() && rhythm.turn(false, false, now).is_awake);
-        assert_eq!(rhythm.turn(false, false, now + SAY_AWAKE_EVERY).look.says_awake, None);
-        assert_eq!(rhythm.turn(false, false, now + SAY_AWAKE_EVERY + MS).look.says_awake, Some(true));
+        let schedule = busy(now);
+        assert!(schedule.is_relied_on() && schedule.next_claim(false, false, now).is_awake);
+        assert_eq!(schedule.next_claim(false, false, now + SAY_AWAKE_EVERY).look.says_awake, None);
+        assert_eq!(schedule.next_claim(false, false, now + SAY_AWAKE_EVERY + MS).look.says_awake, Some(true));
     }
 
     #[test]
     fn at_a_rate_in_between_it_stays_what_it_is() {
         let now = Instant::now();
-        for (mut rhythm, says_awake) in [(busy(now), true), (rhythm(), false)] {
+        for (mut schedule, says_awake) in [(busy(now), true), (schedule(), false)] {
             for _ in 0..100 {
-                let turn = rhythm.turn(false, false, now);
-                rhythm.found(&turn, some(2), now);
-                assert_eq!(rhythm.is_relied_on(), says_awake);
+                let next = schedule.next_claim(false, false, now);
+                schedule.found(&next, some(2), now);
+                assert_eq!(schedule.is_relied_on(), says_awake);
             }
         }
     }
@@ -213,23 +213,23 @@ mod tests {
     #[test]
     fn in_a_crowd_it_is_awake_for_single_events_too() {
         let now = Instant::now();
-        let mut rhythm = rhythm();
-        let turn = rhythm.turn(false, true, now);
-        assert_eq!(turn.look.says_awake, Some(true));
-        assert_eq!(rhythm.found(&turn, some(1), now), Rest { lasting: GATHER, is_light: false });
+        let mut schedule = schedule();
+        let next = schedule.next_claim(false, true, now);
+        assert_eq!(next.look.says_awake, Some(true));
+        assert_eq!(schedule.found(&next, some(1), now), Pause { lasting: GATHER, is_interruptible: false });
     }
 
     #[test]
     fn falling_asleep_it_takes_that_back_and_looks_again_after_ever_longer_pauses() {
         let mut now = Instant::now();
-        let mut rhythm = busy(now);
+        let mut schedule = busy(now);
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            let turn = rhythm.turn(false, false, now);
-            let pause = rhythm.found(&turn, some(0), now).lasting;
+            let next = schedule.next_claim(false, false, now);
+            let pause = schedule.found(&next, some(0), now).lasting;
             now += pause;
-            if !turn.is_awake {
-                pauses.push((turn.look.says_awake, pause));
+            if !next.is_awake {
+                pauses.push((next.look.says_awake, pause));
             }
         }
         let lengths: Vec<u128> = pauses.iter().map(|(_, pause)| pause.as_millis()).take(12).collect();
@@ -241,13 +241,13 @@ mod tests {
     #[test]
     fn a_cramped_worker_is_never_relied_on_and_looks_for_old_invocations_often() {
         let mut now = Instant::now();
-        let mut rhythm = busy(now);
+        let mut schedule = busy(now);
         let mut far = 0;
         for _ in 0..100 {
-            let turn = rhythm.turn(true, false, now);
-            far += u32::from(turn.look.back == Some(HORIZON));
-            assert_eq!(rhythm.found(&turn, some(20), now), Rest { lasting: GATHER, is_light: false }, "busy all the same");
-            assert!(!turn.is_awake && !rhythm.is_relied_on());
+            let next = schedule.next_claim(true, false, now);
+            far += u32::from(next.look.back == Some(HORIZON));
+            assert_eq!(schedule.found(&next, some(20), now), Pause { lasting: GATHER, is_interruptible: false }, "busy all the same");
+            assert!(!next.is_awake && !schedule.is_relied_on());
             now += GATHER;
         }
         assert!((4..=6).contains(&far), "{far} far looks in 100 ms");
@@ -256,72 +256,72 @@ mod tests {
     #[test]
     fn only_far_looks_take_what_has_no_time_left() {
         let now = Instant::now();
-        let rhythm = busy(now);
-        let [near, far] = [249, 250].map(|ms| rhythm.turn(false, false, now + ms * MS).look.least_left);
+        let schedule = busy(now);
+        let [near, far] = [249, 250].map(|ms| schedule.next_claim(false, false, now + ms * MS).look.least_left);
         assert_eq!((near, far), (Some(LEAST_LEFT), None));
     }
 
     #[test]
     fn after_a_full_claim_the_next_follows_at_once_and_goes_on_where_it_stopped() {
         let now = Instant::now();
-        let mut rhythm = busy(now);
-        let turn = rhythm.turn(false, false, now);
-        rhythm.found(&turn, Found { count: 2, limit: 2, newest: 700 * MS }, now);
-        assert_eq!(rhythm.turn(false, false, now + 10 * MS).look.back, Some(810 * MS));
+        let mut schedule = busy(now);
+        let next = schedule.next_claim(false, false, now);
+        schedule.found(&next, Found { count: 2, limit: 2, newest: 700 * MS }, now);
+        assert_eq!(schedule.next_claim(false, false, now + 10 * MS).look.back, Some(810 * MS));
         // A far look comes all the same, also while every claim is full.
-        assert_eq!(rhythm.turn(false, false, now + 250 * MS).look.back, Some(HORIZON));
-        let mut asleep = self::rhythm();
-        let turn = asleep.turn(false, false, now);
-        assert_eq!(asleep.found(&turn, Found { count: 2, limit: 2, newest: MS }, now).lasting, Duration::ZERO);
+        assert_eq!(schedule.next_claim(false, false, now + 250 * MS).look.back, Some(HORIZON));
+        let mut asleep = self::schedule();
+        let next = asleep.next_claim(false, false, now);
+        assert_eq!(asleep.found(&next, Found { count: 2, limit: 2, newest: MS }, now).lasting, Duration::ZERO);
     }
 
     #[test]
     fn while_more_waits_than_a_claim_takes_projects_have_turns() {
         let now = Instant::now();
-        let mut rhythm = busy(now);
-        assert_eq!(rhythm.turn(false, false, now).look.fair_among, None, "at no cost where nobody queues");
-        let turn = rhythm.turn(false, false, now);
-        rhythm.found(&turn, Found { count: 128, limit: 128, newest: MS }, now);
-        let [near, far] = [10, 250].map(|ms| rhythm.turn(false, false, now + ms * MS).look.fair_among);
+        let mut schedule = busy(now);
+        assert_eq!(schedule.next_claim(false, false, now).look.fair_among, None, "at no cost where nobody queues");
+        let next = schedule.next_claim(false, false, now);
+        schedule.found(&next, Found { count: 128, limit: 128, newest: MS }, now);
+        let [near, far] = [10, 250].map(|ms| schedule.next_claim(false, false, now + ms * MS).look.fair_among);
         assert_eq!((near, far), (Some(FAIR_AMONG), Some(FAIR_AMONG_ALL)));
-        let turn = rhythm.turn(false, false, now);
-        rhythm.found(&turn, some(127), now);
-        assert_eq!(rhythm.turn(false, false, now).look.fair_among, None);
+        let next = schedule.next_claim(false, false, now);
+        schedule.found(&next, some(127), now);
+        assert_eq!(schedule.next_claim(false, false, now).look.fair_among, None);
     }
 
     #[test]
     fn an_expensive_far_look_is_a_rare_one() {
         let now = Instant::now();
-        let mut rhythm = rhythm();
-        let turn = rhythm.turn(false, false, now);
-        rhythm.found(&turn, some(0), now + 100 * MS);
-        assert_eq!(rhythm.turn(false, false, now + 1999 * MS).look.back, Some(LOOK_BACK + 1999 * MS));
-        assert_eq!(rhythm.turn(false, false, now + 2000 * MS).look.back, Some(HORIZON));
+        let mut schedule = schedule();
+        let next = schedule.next_claim(false, false, now);
+        schedule.found(&next, some(0), now + 100 * MS);
+        assert_eq!(schedule.next_claim(false, false, now + 1999 * MS).look.back, Some(LOOK_BACK + 1999 * MS));
+        assert_eq!(schedule.next_claim(false, false, now + 2000 * MS).look.back, Some(HORIZON));
     }
 
     #[test]
     fn a_look_goes_back_to_the_one_before_however_long_ago_that_was() {
         let now = Instant::now();
-        let mut rhythm = rhythm();
-        let turn = rhythm.turn(false, false, now);
-        rhythm.found(&turn, some(0), now + 100 * MS);
-        let turn = rhythm.turn(false, false, now + 500 * MS);
-        assert!(!turn.is_far);
-        rhythm.found(&turn, some(0), now + 501 * MS);
-        assert_eq!(rhythm.turn(false, false, now + 1000 * MS).look.back, Some(LOOK_BACK + 500 * MS), "a poll later");
-        rhythm.failed();
-        assert_eq!(rhythm.turn(false, false, now + 1500 * MS).look.back, Some(LOOK_BACK + 1000 * MS), "the one between failed");
+        let mut schedule = schedule();
+        let next = schedule.next_claim(false, false, now);
+        schedule.found(&next, some(0), now + 100 * MS);
+        let next = schedule.next_claim(false, false, now + 500 * MS);
+        assert!(!next.is_far);
+        schedule.found(&next, some(0), now + 501 * MS);
+        assert_eq!(schedule.next_claim(false, false, now + 1000 * MS).look.back, Some(LOOK_BACK + 500 * MS), "a poll later");
+        schedule.failed();
+        assert_eq!(schedule.next_claim(false, false, now + 1500 * MS).look.back, Some(LOOK_BACK + 1000 * MS), "the one between failed");
     }
 
     #[test]
     fn the_whole_queue_is_looked_at_once_when_starting() {
         let now = Instant::now();
-        let mut rhythm = rhythm();
-        let turn = rhythm.turn(false, false, now);
-        assert_eq!(turn.look.back, None);
-        rhythm.found(&turn, some(0), now + MS);
+        let mut schedule = schedule();
+        let next = schedule.next_claim(false, false, now);
+        assert_eq!(next.look.back, None);
+        schedule.found(&next, some(0), now + MS);
         for seconds in [1, 60, 3600] {
-            assert_eq!(rhythm.turn(false, false, now + Duration::from_secs(seconds)).look.back, Some(HORIZON));
+            assert_eq!(schedule.next_claim(false, false, now + Duration::from_secs(seconds)).look.back, Some(HORIZON));
         }
     }
 }
