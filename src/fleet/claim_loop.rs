@@ -12,7 +12,7 @@ use super::bulkhead::Bulkhead;
 use super::carry::carry;
 use super::catalog::Catalog;
 use super::claim_schedule::{ClaimSchedule, Found};
-use super::crowd::Crowd;
+use super::coalescing::Coalescing;
 use super::write_back::{Endings, Finished};
 use super::{Calls, Worker};
 use crate::config::Config;
@@ -29,7 +29,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     let limits = &worker.config.worker;
     let bulkhead = Arc::new(Bulkhead::new(limits.max_in_flight, limits.max_in_flight_per_action));
     let catalog = Arc::new(Catalog::default());
-    let mut crowd = Crowd::default();
+    let mut coalescing = Coalescing::default();
     let mut schedule = ClaimSchedule::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     loop {
         worker.metrics.turns.turn("claim");
@@ -41,11 +41,11 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
         let room = bulkhead.room(BATCH);
         let at_capacity = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;
         let started = Instant::now();
-        let next = schedule.next_claim(at_capacity, crowd.is_there() || worker.is_unheard.load(Ordering::Relaxed), started);
+        let next = schedule.next_claim(at_capacity, coalescing.is_on() || worker.is_unheard.load(Ordering::Relaxed), started);
         let pause = match claim(&worker.database, &worker.process.id, &room, next.look).await {
             Ok(claims) => {
                 worker.metrics.database_up.set(1);
-                crowd.saw(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
+                coalescing.observe(claims.iter().map(|claim| claim.reply_to.as_deref()), started);
                 let newest = newest(&claims);
                 let pause = schedule.found(&next, Found { count: claims.len(), limit: room.limit, newest }, Instant::now());
                 worker.is_awake.store(schedule.is_relied_on(), Ordering::Relaxed);

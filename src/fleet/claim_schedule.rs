@@ -126,7 +126,7 @@ impl ClaimSchedule {
         NextClaim { look: Look { back, least_left, says_awake, fair_among }, is_awake, is_far, at_capacity, started: now }
     }
 
-    /// The rest after a claim.
+    /// The pause after a claim.
     pub fn found(&mut self, next: &NextClaim, found: Found, now: Instant) -> Pause {
         let took = now - next.started;
         if let Some(awake) = next.look.says_awake {
@@ -152,7 +152,7 @@ impl ClaimSchedule {
         Pause { lasting: self.pause, is_interruptible: true }
     }
 
-    /// The rest after a claim that failed.
+    /// The pause after a claim that failed.
     pub fn failed(&mut self) -> Pause {
         self.pause = PAUSE;
         Pause { lasting: PAUSE, is_interruptible: true }

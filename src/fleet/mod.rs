@@ -13,7 +13,7 @@ mod carry;
 mod catalog;
 mod claim_loop;
 mod claim_schedule;
-mod crowd;
+mod coalescing;
 mod notes;
 mod overlap;
 mod recording;

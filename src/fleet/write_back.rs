@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::Worker;
-use super::crowd::Crowd;
+use super::coalescing::Coalescing;
 use super::notes::Notes;
 use crate::domain::{Decision, ErrorCode, Outcome, Source, Trigger};
 use crate::store::complete::{Ending, complete, landed};
@@ -90,10 +90,10 @@ pub fn loops(worker: &Arc<Worker>) -> (Endings, impl Future<Output = ()> + use<>
 
 async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, backlog: Arc<Backlog>, replies: UnboundedSender<Reply>) {
     let turn = || worker.metrics.turns.turn("write_back");
-    let mut crowd = Crowd::default();
+    let mut coalescing = Coalescing::default();
     loop {
-        if !crowd.pause().is_zero() {
-            tokio::time::sleep(crowd.pause()).await;
+        if !coalescing.delay().is_zero() {
+            tokio::time::sleep(coalescing.delay()).await;
         }
         turn();
         let mut batch = gather(&mut finished, BATCH, turn).await;
@@ -102,14 +102,14 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         }
         // Rows are locked in this order: others who end several use the same, so nobody waits in a circle.
         batch.sort_by(|a, b| a.ending.id.cmp(&b.ending.id));
-        crowd.saw(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
+        coalescing.observe(batch.iter().map(|finished| finished.reply_to.as_deref()), Instant::now());
         let began = Instant::now();
         let endings: Vec<Ending> = batch.iter().map(|finished| finished.with_new_notes(&worker.notes, began)).collect();
         let kept_notes: Vec<usize> = endings.iter().map(|ending| ending.notes.len()).collect();
         // Telling the waiters with the same commit saves a statement. But notifications take a lock
         // that the whole server shares, and nobody must wait for it behind a disk: so only if hardly
         // anybody else takes it now, neither who enqueues nor another worker.
-        let is_quiet = batch.len() <= FEW && crowd.is_quiet();
+        let is_quiet = batch.len() <= FEW && coalescing.is_quiet();
         let is_free = worker.is_alone.load(Ordering::Relaxed) && worker.is_awake.load(Ordering::Relaxed);
         let at_once: Vec<Reply> = if is_quiet || is_free { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
         let written = write_until_done(&worker.database, endings, &at_once, Instant::now() + PATIENCE).await;
