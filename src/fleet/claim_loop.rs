@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::bulkhead::Bulkhead;
-use super::carry::carry;
 use super::catalog::Catalog;
 use super::claim_schedule::{ClaimSchedule, Found};
 use super::coalescing::Coalescing;
+use super::execute::execute;
 use super::write_back::{Endings, Finished};
 use super::{Calls, Worker};
 use crate::config::Config;
@@ -130,7 +130,7 @@ async fn start_calls(
         worker.metrics.queue_wait.observe(claim.queue_ms / 1000.0);
         let (worker, bulkhead, endings) = (Arc::clone(worker), Arc::clone(bulkhead), endings.clone());
         tokio::spawn(async move {
-            let ending = carry(&worker, &claim, &action, &project, started).await;
+            let ending = execute(&worker, &claim, &action, &project, started).await;
             let finished = Finished {
                 ending,
                 action_id: claim.action_id,

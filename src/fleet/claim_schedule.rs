@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::carry::LEAST_LEFT;
+use super::execute::LEAST_LEFT;
 use crate::store::claim::Look;
 
 /// From this many invocations a claim on, as a moving average, it is busy.

@@ -9,15 +9,15 @@
 //! ```
 
 mod bulkhead;
-mod carry;
 mod catalog;
 mod claim_loop;
 mod claim_schedule;
 mod coalescing;
+mod execute;
 mod notes;
 mod overlap;
 mod recording;
-mod sightings;
+mod secret_usage;
 mod write_back;
 
 use std::future::Future;
@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 use self::notes::Notes;
 use self::overlap::Overlaps;
 use self::recording::Recordings;
-use self::sightings::Sightings;
+use self::secret_usage::SecretUsage;
 use crate::config::{Config, ConfigError};
 use crate::egress::Egress;
 use crate::sign::RootKeys;
@@ -56,7 +56,7 @@ pub struct Worker {
     keys: RootKeys,
     metrics: Arc<Metrics>,
     process: Process,
-    sightings: Sightings,
+    secret_usage: SecretUsage,
     notes: Notes,
     overlaps: Overlaps,
     recordings: Recordings,
@@ -108,7 +108,7 @@ impl Worker {
             keys,
             metrics,
             process: Process::this("worker"),
-            sightings: Sightings::default(),
+            secret_usage: SecretUsage::default(),
             notes: Notes::default(),
             overlaps: Overlaps::default(),
             recordings: Recordings::default(),

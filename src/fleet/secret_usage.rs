@@ -1,4 +1,4 @@
-//! Which secrets were seen at work lately, so that the database is told once a minute and not
+//! Which secrets endpoints used lately, so that the database is told once a minute and not
 //! at every call.
 
 use std::collections::HashMap;
@@ -16,9 +16,9 @@ const MOST: usize = 100_000;
 
 /// When each action's current secret was last told of.
 #[derive(Default)]
-pub struct Sightings(Mutex<HashMap<String, (i32, Instant)>>);
+pub struct SecretUsage(Mutex<HashMap<String, (i32, Instant)>>);
 
-impl Sightings {
+impl SecretUsage {
     /// Whether the database should be told; true once a minute for an action and version.
     fn is_news(&self, action: &str, version: i32, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,8 +36,8 @@ impl Sightings {
 }
 
 /// An answer signed with the current secret arrived. The call does not wait for this.
-pub fn saw(worker: &Arc<Worker>, action: &str, version: i32) {
-    if worker.sightings.is_news(action, version, Instant::now()) {
+pub fn record(worker: &Arc<Worker>, action: &str, version: i32) {
+    if worker.secret_usage.is_news(action, version, Instant::now()) {
         let (worker, action) = (Arc::clone(worker), action.to_owned());
         tokio::spawn(async move {
             if let Err(error) = secrets::seen(&worker.database, &action, version).await {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn an_action_is_news_once_a_minute_and_with_every_new_version() {
-        let (sightings, now) = (Sightings::default(), Instant::now());
+        let (sightings, now) = (SecretUsage::default(), Instant::now());
         assert!(sightings.is_news("a", 1, now) && sightings.is_news("b", 1, now));
         assert!(!sightings.is_news("a", 1, now + TELL_EVERY / 2));
         assert!(sightings.is_news("a", 2, now + TELL_EVERY / 2));

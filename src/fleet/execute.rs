@@ -1,4 +1,4 @@
-//! One invocation, from claim to ending: the flow of the house in one place.
+//! One invocation, from claim to ending: the whole flow in one place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use super::overlap::Order;
-use super::{Worker, recording, sightings};
+use super::{Worker, recording, secret_usage};
 use crate::domain::{Action, Answer, Body, ErrorCode, Project, SignatureCheck, Status, request_body};
 use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, Note, failure, judge};
@@ -30,7 +30,7 @@ const LEAST_BUDGET: Duration = Duration::from_millis(100);
 pub const LEAST_LEFT: Duration = LEAST_BUDGET.saturating_add(WRITE_BACK).saturating_add(Duration::from_millis(30));
 
 /// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
-pub async fn carry(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
+pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
     let mut call = Call::default();
     let judgement = match attempt(worker, claim, action, project, started, &mut call).await {
         Ok(judgement) => judgement,
@@ -115,7 +115,7 @@ async fn attempt(
         Body::TooLarge | Body::Broken => SignatureCheck::Absent, // judged by its size
     };
     if signature == (SignatureCheck::Valid { current: true }) {
-        sightings::saw(worker, &action.id, claim.secrets.current);
+        secret_usage::record(worker, &action.id, claim.secrets.current);
     }
     let mut judgement = judge(action, project, &answer, &signature);
     if answer.http_status == 401 && signers.refused(worker, claim) {
