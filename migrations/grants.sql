@@ -35,7 +35,7 @@ grant execute on function
   actions_private.current_server_epoch()
 to actions_worker;
 
--- Janitors: the duties of the leader, nothing that decides by a verdict.
+-- Janitors: the work of the leader, nothing that decides by a verdict.
 grant select on all tables in schema actions_private to actions_janitor;
 grant select on all tables in schema actions to actions_janitor;
 grant update (holder, epoch, expires_at) on actions_private.leadership to actions_janitor;

@@ -1,6 +1,6 @@
 //! authio-actions: a customer's HTTPS endpoint decides while a person waits to sign in.
 //!
-//! The one natural way through the house, room by room:
+//! The one natural way through the code, room by room:
 //!
 //! | step | room |
 //! |---|---|

@@ -1,4 +1,4 @@
--- One janitor leads, by a lease with an epoch. Each duty proves the leadership itself:
+-- One janitor leads, by a lease with an epoch. Each statement proves the leadership itself:
 -- a janitor that was paused and replaced finds that its epoch is over and does nothing.
 
 create or replace function actions_private.take_lead(janitor text, lease interval) returns bigint

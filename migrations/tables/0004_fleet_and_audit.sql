@@ -33,7 +33,7 @@ create table actions_private.leadership (
   constraint there_is_only_one_row check (only_row)
 );
 comment on table actions_private.leadership is
-  'One row: which janitor leads. Every duty of the leader names its epoch.';
+  'One row: which janitor leads. Every statement of the leader names its epoch.';
 
 insert into actions_private.leadership default values;
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bell::Bell;
+use super::wakeup::Wakeup;
 use crate::smtp::{Letter, MailError, Mailer};
 use crate::store::outbox::{self, Failure, Waiting};
 use crate::store::{Database, StoreError};
@@ -16,12 +16,12 @@ use crate::telemetry::Metrics;
 const BATCH: i32 = 2;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Delivers whenever the bell rings, for as long as the janitor lives.
-pub async fn run(database: Database, mailer: Mailer, bell: Arc<Bell>, metrics: Arc<Metrics>) {
+/// Delivers whenever it is woken, for as long as the janitor lives.
+pub async fn run(database: Database, mailer: Mailer, wakeup: Arc<Wakeup>, metrics: Arc<Metrics>) {
     loop {
-        let epoch = bell.heard(|| metrics.turns.turn("delivery")).await;
+        let epoch = wakeup.woken(|| metrics.turns.turn("delivery")).await;
         if let Err(error) = deliver(&database, &mailer, epoch).await {
-            tracing::warn!(%error, "mails wait; the next tick rings again");
+            tracing::warn!(%error, "mails wait; the next tick tries again");
         }
     }
 }

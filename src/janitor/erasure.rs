@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::leadership::Standing;
-use crate::store::{Database, chores};
+use crate::store::{Database, maintenance};
 use crate::telemetry::Metrics;
 
 /// Between two looks for something to erase. Nobody waits for it.
@@ -23,7 +23,7 @@ pub async fn run(database: Database, standing: watch::Receiver<Standing>, metric
         let epoch = standing.borrow().epoch();
         let Some(epoch) = epoch else { continue };
         loop {
-            match chores::erase_next(&database, epoch).await {
+            match maintenance::erase_next(&database, epoch).await {
                 Ok(true) => metrics.turns.turn("erasure"),
                 Ok(false) => break,
                 Err(error) => {

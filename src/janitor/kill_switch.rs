@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use super::outage::{self, Hold};
 use super::{horizon, mail};
 use crate::config::{self, Config};
-use crate::store::duties::{self, Counts, Figures, Second};
+use crate::store::leader::{self, Counts, Figures, Second};
 use crate::store::{Database, StoreError};
 use crate::telemetry::{Metrics, ReasonLabel};
 
@@ -107,7 +107,7 @@ impl KillSwitch {
         let hold = Hold::resume(database).await?;
         let mut this = Self { actions: HashMap::new(), looked, looks: 0, sweep: Some(String::new()), hold };
         let window = Duration::from_secs(limits.window_s.into());
-        for second in duties::recent_seconds(database, window).await? {
+        for second in leader::recent_seconds(database, window).await? {
             this.count(second);
         }
         Ok(this)
@@ -116,7 +116,7 @@ impl KillSwitch {
     /// Looks for rows of 5xx among the next few actions.
     async fn sweep(&mut self, database: &Database) -> Result<(), StoreError> {
         let Some(after) = &self.sweep else { return Ok(()) };
-        let next = duties::streaks(database, after, SWEEP).await?;
+        let next = leader::streaks(database, after, SWEEP).await?;
         let is_last = next.len() < usize::try_from(SWEEP).unwrap_or_default();
         self.sweep = next.last().map(|(action, ..)| action.clone()).filter(|_| !is_last);
         for (action, length, since) in next.into_iter().filter(|(_, length, _)| *length > 0) {
@@ -140,7 +140,7 @@ impl KillSwitch {
         let asked = tokio::time::Instant::now();
         self.looks = (self.looks + 1) % LONG_EVERY;
         let overlap = if self.looks == 0 { LONG_OVERLAP } else { OVERLAP };
-        for second in duties::recent_seconds(database, self.looked.elapsed() + overlap).await? {
+        for second in leader::recent_seconds(database, self.looked.elapsed() + overlap).await? {
             self.count(second);
         }
         self.looked = asked;
@@ -159,7 +159,7 @@ impl KillSwitch {
         if suspects.is_empty() {
             return Ok(());
         }
-        let figures = duties::figures(database, &suspects).await?;
+        let figures = leader::figures(database, &suspects).await?;
         for figures in &figures {
             let exact = cause(figures.calls, figures.errors, figures.timeouts, figures.consecutive_5xx, limits);
             let Some(cause) = exact else { continue };
@@ -191,7 +191,7 @@ impl KillSwitch {
     ) -> Result<(), StoreError> {
         let reason = cause.words(figures, &config.kill_switch);
         let mail = mail::action_killed(figures, &reason, config.dashboard.url.as_deref());
-        if duties::kill(database, epoch, figures, &reason, &mail, horizon(config)).await? {
+        if leader::kill(database, epoch, figures, &reason, &mail, horizon(config)).await? {
             metrics.kills.get_or_create(&ReasonLabel { reason: cause.label() }).inc();
             tracing::warn!(action = figures.action_id, project = figures.project_id, reason, "killed");
         }

@@ -1,5 +1,5 @@
 //! Taking and keeping the lead, in a loop of its own: neither the first look of a new leader nor a
-//! slow duty costs the lease.
+//! slow task costs the lease.
 //!
 //! The lead is a lease in the database. Its epoch fences whatever a leader writes, and changes only
 //! with the holder: a leader that renews late, and whom nobody replaced, goes on where it was.
@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::bell::Bell;
-use crate::store::{Database, duties};
+use super::wakeup::Wakeup;
+use crate::store::{Database, leader};
 use crate::telemetry::Metrics;
 
 /// Whether this janitor leads, as far as the last renewal knew.
@@ -39,7 +39,7 @@ pub struct Candidate {
     pub janitor: String,
     pub lease: Duration,
     pub renew_every: Duration,
-    pub mails: Arc<Bell>,
+    pub mails: Arc<Wakeup>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -52,14 +52,14 @@ pub async fn keep(candidate: Candidate, standing: watch::Sender<Standing>) {
     loop {
         renewals.tick().await;
         metrics.turns.turn("leadership");
-        match duties::take_lead(&database, &janitor, lease).await {
+        match leader::take_lead(&database, &janitor, lease).await {
             Ok((epoch, now, waiting)) => {
                 renewed_at = Instant::now();
                 metrics.database_up.set(1);
                 metrics.leader.set(i64::from(epoch.is_some()));
                 metrics.mail_outbox.set(waiting.waiting);
                 if let Some(epoch) = epoch.filter(|_| waiting.is_due) {
-                    mails.ring(epoch);
+                    mails.wake(epoch);
                 }
                 standing.send_replace(Standing { lead: epoch.map(|epoch| (epoch, now, renewed_at)) });
             }

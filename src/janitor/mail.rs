@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::domain::Trigger;
-use crate::store::duties::{Figures, Mail};
+use crate::store::leader::{Figures, Mail};
 
 /// The mail for owners and admins of the project.
 pub fn action_killed(figures: &Figures, reason: &str, dashboard: Option<&str>) -> Mail {

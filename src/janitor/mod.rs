@@ -5,15 +5,15 @@
 //! database: losing the leader costs seconds, and what a paused one still writes when it
 //! wakes up finds its epoch over. It never judges an answer and never calls an endpoint.
 
-mod bell;
 mod delivery;
 mod erasure;
 mod gauges;
-mod house;
 mod kill_switch;
 mod leadership;
 mod mail;
+mod maintenance;
 mod outage;
+mod wakeup;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,20 +27,20 @@ use crate::config::{Config, ConfigError};
 use crate::smtp::Mailer;
 use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema};
-use crate::store::{chores, duties};
+use crate::store::{leader, maintenance::do_due};
 use crate::supervise::Loops;
 use crate::telemetry::Metrics;
 
-use self::bell::Bell;
 use self::gauges::Gauges;
 use self::kill_switch::KillSwitch;
 use self::leadership::{Candidate, Standing};
+use self::wakeup::Wakeup;
 
 const BEAT: Duration = Duration::from_secs(5);
 /// Partitions, daily counts and dead processes can wait this long.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// What has no hurry is done once in so many ticks.
-const CHORES_TICKS: u32 = 5;
+const MAINTENANCE_TICKS: u32 = 5;
 /// The lease outlives so many missed ticks.
 const LEASE_TICKS: u32 = 3;
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
@@ -75,8 +75,8 @@ pub struct Janitor {
     metrics: Arc<Metrics>,
     process: Process,
     mailer: Option<Mailer>,
-    mails: Arc<Bell>,
-    house: Arc<Bell>,
+    mails: Arc<Wakeup>,
+    maintenance: Arc<Wakeup>,
 }
 
 /// What a leader keeps in memory from tick to tick.
@@ -88,7 +88,7 @@ struct Lead {
     kill_switch: Option<KillSwitch>,
     looked_at: Instant,
     kept_house_at: Option<Instant>,
-    did_chores_at: Instant,
+    maintained_at: Instant,
     is_fleet_blamed: bool,
     gauges: Gauges,
 }
@@ -104,7 +104,15 @@ impl Janitor {
         if mailer.is_none() {
             tracing::warn!("smtp.url is not set: mails wait in the outbox");
         }
-        Ok(Self { config, database, metrics, process: Process::this("janitor"), mailer, mails: Arc::default(), house: Arc::default() })
+        Ok(Self {
+            config,
+            database,
+            metrics,
+            process: Process::this("janitor"),
+            mailer,
+            mails: Arc::default(),
+            maintenance: Arc::default(),
+        })
     }
 
     /// Watches until `stop` resolves.
@@ -135,7 +143,7 @@ impl Janitor {
         }
         drop(beside); // what they held is due again within a minute
         if let Some(epoch) = standing.borrow().epoch() {
-            duties::give_up_lead(&self.database, epoch, &self.process.id).await?;
+            leader::give_up_lead(&self.database, epoch, &self.process.id).await?;
         }
         self.process.leave(&self.database).await?;
         self.database.close();
@@ -157,8 +165,9 @@ impl Janitor {
         };
         let (sender, standing) = watch::channel(Standing::default());
         beside.start("leadership", leadership::keep(candidate, sender));
-        let house = house::run(database.clone(), self.config.retention.clone(), Arc::clone(&self.house), Arc::clone(&metrics));
-        beside.start("housekeeping", house);
+        let maintaining =
+            maintenance::run(database.clone(), self.config.retention.clone(), Arc::clone(&self.maintenance), Arc::clone(&metrics));
+        beside.start("maintenance", maintaining);
         beside.start("erasure", erasure::run(database.clone(), standing.clone(), Arc::clone(&metrics)));
         if let Some(mailer) = self.mailer.take() {
             beside.start("delivery", delivery::run(database, mailer, Arc::clone(&self.mails), metrics));
@@ -166,7 +175,7 @@ impl Janitor {
         standing
     }
 
-    /// One look at everything that has a hurry. A duty that fails stops no other: each is tried
+    /// One look at everything that has a hurry. A task that fails stops no other: each is tried
     /// again with the next tick.
     async fn tick(&self, lead: &mut Option<Lead>, standing: Standing) {
         let (Some(epoch), Some(now)) = (standing.epoch(), standing.now()) else {
@@ -183,19 +192,19 @@ impl Janitor {
         }
         let Some(lead) = lead else { return };
         if !lead.has_published {
-            lead.has_published = told("publishing settings", duties::publish_settings(&self.database, epoch, &self.config).await).is_some();
+            lead.has_published = told("publishing settings", leader::publish_settings(&self.database, epoch, &self.config).await).is_some();
         }
         told("ending what is overdue", self.end_overdue(lead).await);
         told("the kill-switch", self.kill_switch(lead, now).await);
-        if lead.did_chores_at.elapsed() > self.config.kill_switch.tick() * CHORES_TICKS {
-            lead.did_chores_at = Instant::now();
-            told("rotations and checks", self.do_chores(lead).await);
+        if lead.maintained_at.elapsed() > self.config.kill_switch.tick() * MAINTENANCE_TICKS {
+            lead.maintained_at = Instant::now();
+            told("rotations and checks", self.maintain(lead).await);
             told("mails of kills by hand", self.write_mails(lead.epoch).await);
             told("gauges", lead.gauges.look(&self.database, &self.metrics).await);
         }
         if lead.kept_house_at.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
             lead.kept_house_at = Some(Instant::now());
-            self.house.ring(epoch);
+            self.maintenance.wake(epoch);
         }
     }
 
@@ -203,7 +212,7 @@ impl Janitor {
         // Everything whose deadline passed since the last look was enqueued within this time.
         let began = Instant::now();
         let look_back = horizon(&self.config) + (began - lead.looked_at);
-        let expired = duties::end_overdue(&self.database, lead.epoch, look_back).await?;
+        let expired = leader::end_overdue(&self.database, lead.epoch, look_back).await?;
         lead.looked_at = began;
         if expired > 0 {
             tracing::warn!(invocations = expired, "ended past their deadline: is the fleet too small, or did a worker die?");
@@ -221,15 +230,15 @@ impl Janitor {
 
     /// Whoever kills by hand leaves the words to this program.
     async fn write_mails(&self, epoch: i64) -> Result<(), StoreError> {
-        for (ids, reason, figures) in duties::unwritten(&self.database).await? {
+        for (ids, reason, figures) in leader::unwritten(&self.database).await? {
             let mail = mail::action_killed(&figures, &reason, self.config.dashboard.url.as_deref());
-            duties::write_mails(&self.database, epoch, &ids, &mail).await?;
+            leader::write_mails(&self.database, epoch, &ids, &mail).await?;
         }
         Ok(())
     }
 
-    async fn do_chores(&self, lead: &mut Lead) -> Result<(), StoreError> {
-        let done = chores::do_due(&self.database, lead.epoch).await?;
+    async fn maintain(&self, lead: &mut Lead) -> Result<(), StoreError> {
+        let done = do_due(&self.database, lead.epoch).await?;
         if done.rotations > 0 {
             tracing::info!(done.rotations, "overlaps ended");
         }
@@ -255,14 +264,14 @@ impl Lead {
             kill_switch: None,
             looked_at: now,
             kept_house_at: None,
-            did_chores_at: now,
+            maintained_at: now,
             is_fleet_blamed: false,
             gauges: Gauges::default(),
         }
     }
 }
 
-/// What a duty came to; its failure is logged.
-fn told<T>(duty: &'static str, result: Result<T, StoreError>) -> Option<T> {
-    result.map_err(|error| tracing::warn!(%error, duty, "a duty failed; the next tick tries again")).ok()
+/// What a task came to; its failure is logged.
+fn told<T>(task: &'static str, result: Result<T, StoreError>) -> Option<T> {
+    result.map_err(|error| tracing::warn!(%error, task, "a task failed; the next tick tries again")).ok()
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use time::OffsetDateTime;
 
-use crate::store::duties::{self, Counts};
+use crate::store::leader::{self, Counts};
 use crate::store::{Database, StoreError};
 use crate::telemetry::Metrics;
 
@@ -98,7 +98,7 @@ pub struct Hold {
 impl Hold {
     /// Goes on where the leader before stopped.
     pub async fn resume(database: &Database) -> Result<Self, StoreError> {
-        Ok(Self { since: duties::held(database).await? })
+        Ok(Self { since: leader::held(database).await? })
     }
 
     /// Holds kills where there is an outage, frees them where there is none any more. True where
@@ -111,7 +111,7 @@ impl Hold {
         metrics: &Metrics,
     ) -> Result<bool, StoreError> {
         let suspects: BTreeSet<&str> = suspicions.iter().flat_map(|suspicion| suspicion.actions.iter().copied()).collect();
-        let customers = if suspects.is_empty() { HashMap::new() } else { duties::customers(database, &suspects).await? };
+        let customers = if suspects.is_empty() { HashMap::new() } else { leader::customers(database, &suspects).await? };
         let of = |suspicion: &Suspicion| -> Vec<(&str, &str)> {
             suspicion
                 .actions
@@ -133,14 +133,14 @@ impl Hold {
                     hosts.len(),
                     projects.len()
                 );
-                began = duties::hold_kills(database, epoch, since, &why).await?;
+                began = leader::hold_kills(database, epoch, since, &why).await?;
                 if began {
                     self.since = Some(since);
                     tracing::error!(why, "kills are held: the fault is the fleet's network or resolver; see actions.fleet_health");
                 }
             }
             (Some(_), None) => {
-                if duties::free_kills(database, epoch).await? {
+                if leader::free_kills(database, epoch).await? {
                     tracing::info!("kills are free again");
                 }
                 self.since = None;

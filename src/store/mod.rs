@@ -11,17 +11,17 @@
 pub mod ask;
 pub mod audit;
 pub mod catalog;
-pub mod chores;
 pub mod claim;
 pub mod complete;
 mod connection;
 pub mod control;
-pub mod duties;
 pub mod gather;
 pub mod gauges;
 pub mod health;
+pub mod leader;
 pub mod listen;
 pub mod login_settings;
+pub mod maintenance;
 pub mod migrate;
 pub mod notes;
 pub mod notify;
@@ -206,10 +206,10 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_ops", audit::LIST),
     ("actions_admin", control::SEND_TEST),
     ("actions_admin", control::OUTCOME),
-    ("actions_janitor", chores::FORGET_OLD),
-    ("actions_janitor", chores::ERASE_NEXT),
-    ("actions_janitor", duties::UNWRITTEN),
-    ("actions_janitor", duties::WRITE_MAILS),
+    ("actions_janitor", maintenance::FORGET_OLD),
+    ("actions_janitor", maintenance::ERASE_NEXT),
+    ("actions_janitor", leader::UNWRITTEN),
+    ("actions_janitor", leader::WRITE_MAILS),
     ("actions_core", migrate::LOCK),
     ("actions_core", migrate::ENCODING),
     ("actions_core", health::SERVER),
@@ -228,32 +228,32 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_ops", control::INVOCATION),
     ("actions_ops", control::MEASURED),
     ("actions_ops", control::FINISHED),
-    ("actions_janitor", duties::TAKE_LEAD),
+    ("actions_janitor", leader::TAKE_LEAD),
     ("actions_janitor", outbox::TAKE_MAILS),
     ("actions_janitor", outbox::HOLD),
     ("actions_janitor", outbox::MAIL_SENT),
     ("actions_janitor", outbox::MAIL_FAILED),
-    ("actions_janitor", duties::GIVE_UP_LEAD),
-    ("actions_janitor", duties::END_OVERDUE),
+    ("actions_janitor", leader::GIVE_UP_LEAD),
+    ("actions_janitor", leader::END_OVERDUE),
     ("actions_janitor", gauges::QUEUE),
     ("actions_janitor", gauges::ENDED_BY_OTHERS),
-    ("actions_janitor", chores::CHORES),
-    ("actions_janitor", chores::FORGET_EVENT_KEYS),
-    ("actions_janitor", chores::LEFT_BEHIND),
-    ("actions_janitor", chores::END_LEFT_BEHIND),
-    ("actions_janitor", chores::DAYS_TO_MAKE),
-    ("actions_janitor", chores::MAKE_PARTITION),
-    ("actions_janitor", chores::SWEEP_DEFAULT),
-    ("actions_janitor", chores::COUNT_NEXT),
-    ("actions_janitor", chores::DROP_PARTITIONS),
-    ("actions_janitor", duties::PUBLISH_SETTINGS),
-    ("actions_janitor", duties::RECENT_SECONDS),
-    ("actions_janitor", duties::SWITCHES),
-    ("actions_janitor", duties::HELD),
-    ("actions_janitor", duties::CUSTOMERS),
-    ("actions_janitor", duties::HOLD_KILLS),
-    ("actions_janitor", duties::FREE_KILLS),
-    ("actions_janitor", duties::STREAKS),
-    ("actions_janitor", duties::BOUNDS),
-    ("actions_janitor", duties::KILL),
+    ("actions_janitor", maintenance::MAINTAIN),
+    ("actions_janitor", maintenance::FORGET_EVENT_KEYS),
+    ("actions_janitor", maintenance::LEFT_BEHIND),
+    ("actions_janitor", maintenance::END_LEFT_BEHIND),
+    ("actions_janitor", maintenance::DAYS_TO_MAKE),
+    ("actions_janitor", maintenance::MAKE_PARTITION),
+    ("actions_janitor", maintenance::SWEEP_DEFAULT),
+    ("actions_janitor", maintenance::COUNT_NEXT),
+    ("actions_janitor", maintenance::DROP_PARTITIONS),
+    ("actions_janitor", leader::PUBLISH_SETTINGS),
+    ("actions_janitor", leader::RECENT_SECONDS),
+    ("actions_janitor", leader::SWITCHES),
+    ("actions_janitor", leader::HELD),
+    ("actions_janitor", leader::CUSTOMERS),
+    ("actions_janitor", leader::HOLD_KILLS),
+    ("actions_janitor", leader::FREE_KILLS),
+    ("actions_janitor", leader::STREAKS),
+    ("actions_janitor", leader::BOUNDS),
+    ("actions_janitor", leader::KILL),
 ];

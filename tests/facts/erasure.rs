@@ -1,7 +1,7 @@
 //! A project that is erased, and what is kept for a time.
 
 use authio_actions::config::Config;
-use authio_actions::store::chores;
+use authio_actions::store::maintenance;
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::stack::Stack;
 use sqlx::{Executor, PgPool};
@@ -147,8 +147,8 @@ async fn audit_mails_and_counts_go_after_their_days_and_what_waits_stays() {
     let store = store(&stack.database.url("janitor"));
     let retention = Config::load(None, std::iter::empty()).unwrap().retention;
     assert_eq!((retention.audit_days, retention.mail_days, retention.counts_days), (400, 30, 1825));
-    assert_eq!(chores::forget_old(&store, 6, &retention).await.unwrap(), 0, "an epoch that is over forgets nothing");
-    assert_eq!(chores::forget_old(&store, 7, &retention).await.unwrap(), 4);
+    assert_eq!(maintenance::forget_old(&store, 6, &retention).await.unwrap(), 0, "an epoch that is over forgets nothing");
+    assert_eq!(maintenance::forget_old(&store, 7, &retention).await.unwrap(), 4);
     let left = "select (select count(*) from actions_private.audit_log), (select string_agg(recipient, ' ' order by id) from actions_private.mail_outbox),
         (select count(*) from actions_private.daily_counts)";
     let row: (i64, String, i64) = sqlx::query_as(left).fetch_one(&owner).await.unwrap();

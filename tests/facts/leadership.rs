@@ -38,7 +38,7 @@ async fn a_first_look_that_takes_longer_than_the_lease_costs_neither_the_lead_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_duty_that_fails_stops_no_other() {
+async fn a_task_that_fails_stops_no_other() {
     let stack = answering(Reply::json("{}")).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 100").await;
@@ -47,7 +47,7 @@ async fn a_duty_that_fails_stops_no_other() {
         owner.execute(format!("revoke execute on function actions_private.{function} from actions_janitor").as_str()).await.unwrap();
     }
     let mut janitor = stack.janitor(FAST).await;
-    janitor.logged("a duty failed").await;
+    janitor.logged("a task failed").await;
     enqueue(&stack.core, "p", "pre_register", "{}").await;
     until(&stack.ops, "what is overdue is ended", "select bool_and(status = 'expired') from actions.recent_invocations").await;
     until(&owner, "settings were published", "select queue_allowance_ms = 500 from actions_private.settings").await;

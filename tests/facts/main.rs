@@ -7,6 +7,7 @@
 mod operator;
 mod support;
 
+mod architecture;
 mod by_hand;
 mod checks;
 mod client;
@@ -25,7 +26,6 @@ mod heard;
 mod held_kills;
 mod history;
 mod hostile;
-mod house;
 mod keep_alive;
 mod kill_switch;
 mod leadership;

@@ -184,7 +184,7 @@ async fn a_program_tells_the_age_of_each_loop_and_its_metrics_in_the_form_that_i
     }
     for (address, loops) in [
         (&worker_at, &["beat", "claim", "listen", "record_secrets", "tell", "write_back"][..]),
-        (&janitor_at, &["erasure", "housekeeping", "leadership", "tick"]),
+        (&janitor_at, &["erasure", "leadership", "maintenance", "tick"]),
     ] {
         let (status, text) = scrape::get(address, "/healthz").await;
         let told: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();

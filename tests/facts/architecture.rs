@@ -1,4 +1,4 @@
-//! The house rules that a machine can hold.
+//! The rules of the architecture that a machine can hold.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

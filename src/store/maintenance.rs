@@ -1,6 +1,6 @@
 //! What the leading janitor does that has no hurry.
 
-use super::duties::replies;
+use super::leader::replies;
 use super::notify::notify;
 use super::params::params;
 use super::pool::LONG_ANSWER;
@@ -9,7 +9,7 @@ use crate::config;
 
 /// Rotations whose overlap is over, and test events of actions that opted in. What the last
 /// test events say is looked at before the next ones are sent.
-pub const CHORES: &str = "-- chores: whether checks blame the fleet, overlaps that ended, checks that are due
+pub const MAINTAIN: &str = "-- maintain: whether checks blame the fleet, overlaps that ended, checks that are due
 select exists (select from actions.check_health as c where c.diagnosis = 'fleet') as is_fleet_blamed,
   actions_private.end_overlaps($1) as rotations, actions_private.send_checks($1) as checks";
 
@@ -56,7 +56,7 @@ select coalesce((select actions_private.forget_old($2, $3, $4) where actions_pri
 pub const ERASE_NEXT: &str = "-- erase next: a part of a project
 select actions_private.erase_next($1)";
 
-/// What the chores found.
+/// What was due.
 #[derive(Debug, Clone, Copy)]
 pub struct Done {
     /// Rotations that were written down as finished.
@@ -69,7 +69,7 @@ pub struct Done {
 
 /// Does what is due.
 pub async fn do_due(database: &Database, epoch: i64) -> Result<Done, StoreError> {
-    let row = database.row(CHORES, params![epoch]).await?;
+    let row = database.row(MAINTAIN, params![epoch]).await?;
     Ok(Done { rotations: row.try_get("rotations")?, checks: row.try_get("checks")?, is_fleet_blamed: row.try_get("is_fleet_blamed")? })
 }
 
