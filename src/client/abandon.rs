@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::ask::{self, State};
-use crate::store::gather::gather;
+use crate::store::auth_core::{self, State};
+use crate::store::batching::next_batch;
 use crate::store::{Database, StoreError};
 
 /// The most of one statement.
@@ -20,12 +20,12 @@ pub struct Leave {
 
 pub async fn run(database: Database, mut leaving: mpsc::UnboundedReceiver<Leave>) {
     loop {
-        let batch = gather(&mut leaving, BATCH, || {}).await;
+        let batch = next_batch(&mut leaving, BATCH, || {}).await;
         if batch.is_empty() {
             return;
         }
         let (ids, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|leave| (leave.id, leave.reply)).unzip();
-        let mut ended = ask::abandon(&database, &ids)
+        let mut ended = auth_core::abandon(&database, &ids)
             .await
             .map(|states| states.into_iter().filter_map(|state| Some((state.invocation_id.clone()?, state))).collect::<HashMap<_, _>>());
         for (id, reply) in ids.into_iter().zip(replies) {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::waiting::Waiting;
 use crate::domain::Outcome;
-use crate::store::ask::{self, Batch, Request, State};
-use crate::store::gather::gather;
+use crate::store::auth_core::{self, Batch, Request, State};
+use crate::store::batching::next_batch;
 use crate::store::{Database, StoreError};
 
 /// The most events of one statement.
@@ -32,7 +32,7 @@ pub type Queued = (State, oneshot::Receiver<Outcome>);
 
 pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, waiting: Arc<Waiting>) {
     loop {
-        let batch = gather(&mut asked, BATCH, || {}).await;
+        let batch = next_batch(&mut asked, BATCH, || {}).await;
         if batch.is_empty() {
             return;
         }
@@ -67,7 +67,7 @@ async fn enqueue(database: &Database, batch: &Batch, reply_to: &str) -> Result<V
     let last = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {
-        match ask::enqueue_many(database, batch, reply_to).await {
+        match auth_core::enqueue_many(database, batch, reply_to).await {
             Ok(states) if states.len() == batch.requests.len() => return Ok(states),
             Ok(_) => return Err(no_row()),
             Err(error) if error.is_passing() && Instant::now() + pause < last => {

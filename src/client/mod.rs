@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, ConfigError, Hidden};
 use crate::domain::{Outcome, Trigger};
-use crate::store::ask::{Request, State};
+use crate::store::auth_core::{Request, State};
 use crate::store::listen::Listener;
 use crate::store::{Database, StoreError};
 
@@ -148,7 +148,7 @@ impl Client {
         let waiting = Arc::new(Waiting::new(reply_to));
         let (requests, asked) = mpsc::unbounded_channel();
         let hearing = tokio::spawn(waiting::hear(listener, Arc::clone(&waiting)));
-        let asking = tokio::spawn(waiting::ask(database.clone(), Arc::clone(&waiting)));
+        let asking = tokio::spawn(waiting::fetch(database.clone(), Arc::clone(&waiting)));
         let enqueueing = tokio::spawn(enqueue::run(database.clone(), asked, Arc::clone(&waiting)));
         let (leaving, left) = mpsc::unbounded_channel();
         let ending = tokio::spawn(abandon::run(database, left));

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::ReplyTo;
 use crate::domain::Outcome;
 use crate::store::listen::{Heard, Listener};
-use crate::store::{Database, ask};
+use crate::store::{Database, auth_core};
 
 /// After so long without any result, waiters are asked for: the notification may have been lost.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -221,7 +221,7 @@ pub async fn hear(mut listener: Listener, waiting: Arc<Waiting>) {
 }
 
 /// Asks for what was not heard, for as long as the client lives.
-pub async fn ask(database: Database, waiting: Arc<Waiting>) {
+pub async fn fetch(database: Database, waiting: Arc<Waiting>) {
     let mut questions = JoinSet::new();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -247,7 +247,7 @@ pub async fn ask(database: Database, waiting: Arc<Waiting>) {
 /// Reads what became of these; who gets nothing from it abandons at its deadline.
 async fn read(database: Database, waiting: Arc<Waiting>, ids: Vec<String>) {
     let began = Instant::now();
-    match ask::results(&database, &ids).await {
+    match auth_core::results(&database, &ids).await {
         Ok(states) => {
             let mut held = waiting.held();
             held.took = began.elapsed();

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::action::parsed;
-use super::{given, say, screen};
+use super::{arguments, say, screen};
 use crate::config::Config;
 use crate::program::ProgramError;
 use crate::store::audit::{self, Wanted};
@@ -40,7 +40,7 @@ enum Command {
         #[arg(long, value_name = "WHO")]
         actor: Option<String>,
         /// Only from then on: 30m, 2h or 7d ago, or a moment of RFC 3339.
-        #[arg(long, value_name = "WHEN", value_parser = given::since)]
+        #[arg(long, value_name = "WHEN", value_parser = arguments::since)]
         since: Option<Since>,
         /// How many, 1 to 10000.
         #[arg(short, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=10_000))]

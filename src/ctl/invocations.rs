@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::action::parsed;
 use super::screen::Tone;
-use super::{given, say, screen};
+use super::{arguments, say, screen};
 use crate::config::Config;
 use crate::program::{self, ProgramError};
 use crate::store::control::{self, Since, Wanted};
@@ -51,10 +51,10 @@ enum Command {
         #[arg(long, value_name = "EVENT", conflicts_with_all = ["action", "project", "status", "since", "n"])]
         event: Option<String>,
         /// Only with this status.
-        #[arg(long, value_name = "STATUS", value_parser = given::status())]
+        #[arg(long, value_name = "STATUS", value_parser = arguments::status())]
         status: Option<String>,
         /// Only what was enqueued from then on: 30m, 2h or 7d ago, or a moment of RFC 3339.
-        #[arg(long, value_name = "WHEN", value_parser = given::since)]
+        #[arg(long, value_name = "WHEN", value_parser = arguments::since)]
         since: Option<Since>,
         /// How many, 1 to 10000.
         #[arg(short, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=10_000))]
@@ -71,7 +71,7 @@ enum Command {
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
         /// Begin with what ended from then on: 30m, 2h or 7d ago, or a moment of RFC 3339.
-        #[arg(long, value_name = "WHEN", value_parser = given::since)]
+        #[arg(long, value_name = "WHEN", value_parser = arguments::since)]
         since: Option<Since>,
     },
 }

@@ -5,6 +5,7 @@
 //! SQL interface.
 
 mod action;
+mod arguments;
 mod audit;
 mod bench;
 mod check_url;
@@ -13,7 +14,6 @@ mod config;
 mod confirm;
 mod doctor;
 mod fleet;
-mod given;
 mod invocations;
 mod migrate;
 mod project;

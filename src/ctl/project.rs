@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::action::parsed;
 use super::confirm::Consent;
 use super::signature::read;
-use super::{given, say, screen};
+use super::{arguments, say, screen};
 use crate::config::Config;
 use crate::program::ProgramError;
 use crate::store::{Database, projects, schema};
@@ -67,7 +67,7 @@ enum Command {
     SetMembers {
         id: String,
         /// One member; give it once for each.
-        #[arg(long = "member", value_name = "EMAIL=ROLE", value_parser = given::member, required_unless_present = "file")]
+        #[arg(long = "member", value_name = "EMAIL=ROLE", value_parser = arguments::member, required_unless_present = "file")]
         members: Vec<(String, String)>,
         /// File with a JSON array of {"email", "role"}; - is standard input.
         #[arg(long, value_name = "FILE", conflicts_with = "members")]

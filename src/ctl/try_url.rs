@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use super::signature::{SECRET_VARIABLE, read};
-use super::{given, screen};
+use super::{arguments, screen};
 use crate::config::Config;
 use crate::domain::{
     Action, Answer, Body, ErrorCode, FailMode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger, new_event_id, request_body,
@@ -42,7 +42,7 @@ pub struct Try {
     #[arg(long, env = SECRET_VARIABLE, hide_env_values = true, value_name = "SECRET")]
     secret: String,
     /// The moment of the auth event.
-    #[arg(long, value_name = "TRIGGER", value_parser = given::trigger())]
+    #[arg(long, value_name = "TRIGGER", value_parser = arguments::trigger())]
     trigger: Trigger,
     /// File with the event, a JSON object; - is standard input. Default is a made-up one.
     #[arg(long, value_name = "FILE")]
@@ -51,7 +51,7 @@ pub struct Try {
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=5000))]
     timeout_ms: u64,
     /// What decides when the endpoint fails.
-    #[arg(long, value_name = "MODE", default_value = "open", value_parser = given::fail_mode())]
+    #[arg(long, value_name = "MODE", default_value = "open", value_parser = arguments::fail_mode())]
     fail_mode: FailMode,
     /// Refuse an answer that is not signed.
     #[arg(long)]

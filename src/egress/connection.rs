@@ -16,7 +16,7 @@ use url::Host;
 
 use super::dial::dial;
 use super::fault::{self, Fault};
-use super::lifeline::Lifeline;
+use super::idle_close::IdleClose;
 use super::{CallError, Endpoint, Phase, Phases, Target};
 use crate::domain::{Answer, Body, ErrorCode, MAX_RESPONSE_BYTES};
 
@@ -74,7 +74,7 @@ fn host_header(endpoint: &Endpoint) -> String {
 /// An open connection; the other side may close it at any time.
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    pub(super) lifeline: Lifeline,
+    pub(super) idle_close: IdleClose,
 }
 
 impl Connection {
@@ -128,8 +128,8 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pha
     let (sender, driver) = http.handshake(TokioIo::new(stream)).await.map_err(|error| fault::http(&error, phase, HEAD_LIMITS).at(phase))?;
     // Boxed, because a task keeps two copies of what it awaits: the one it was given, and the one in use.
     let driver = Box::pin(driver);
-    let lifeline = Lifeline::default();
-    let ending = lifeline.clone();
+    let idle_close = IdleClose::default();
+    let ending = idle_close.clone();
     // Ends with the connection: when the sender is dropped, or the other side closes.
     tokio::spawn(async move {
         if let Err(error) = driver.await {
@@ -137,7 +137,7 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pha
         }
         ending.ended(Instant::now());
     });
-    Ok(Connection { sender, lifeline })
+    Ok(Connection { sender, idle_close })
 }
 
 /// An answer as it was read, and for how long its connection may be kept, if at all.

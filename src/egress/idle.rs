@@ -59,7 +59,7 @@ impl Habit {
 
     /// Whether a connection may be used now. One that the other side closed teaches when it does.
     fn is_fresh(&mut self, kept: &Kept, now: Instant) -> bool {
-        if let Some(after) = kept.connection.lifeline.closed_after() {
+        if let Some(after) = kept.connection.idle_close.closed_after() {
             self.learn(after, now);
             return false;
         }
@@ -96,7 +96,7 @@ impl Idle {
         while let Some(at) = habit.kept.iter().rposition(|kept| addresses.contains(&kept.address)) {
             let kept = habit.kept.remove(at);
             let fresh = habit.is_fresh(&kept, now);
-            kept.connection.lifeline.wakes();
+            kept.connection.idle_close.wakes();
             if fresh {
                 return Some((kept.connection, kept.address, now.saturating_duration_since(kept.since)));
             }
@@ -111,7 +111,7 @@ impl Idle {
         let habit = habits.entry(site).or_default();
         let keep_for = keep_for.min(habit.longest(now));
         if habit.kept.len() < MAX_IDLE && connection.is_open() && !keep_for.is_zero() {
-            connection.lifeline.idles(now);
+            connection.idle_close.idles(now);
             habit.kept.push(Kept { connection, address, since: now, until: now + keep_for });
         }
     }
@@ -129,7 +129,7 @@ impl Idle {
                 if habit.is_fresh(&kept, now) {
                     habit.kept.push(kept);
                 } else {
-                    kept.connection.lifeline.wakes();
+                    kept.connection.idle_close.wakes();
                 }
             }
             habit.closes_after = habit.closes_after.filter(|(_, until)| now < *until);

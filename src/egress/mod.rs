@@ -17,7 +17,7 @@ mod error;
 mod fault;
 mod hosts;
 mod idle;
-mod lifeline;
+mod idle_close;
 mod nat64;
 mod phase;
 mod ports;

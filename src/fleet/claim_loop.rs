@@ -32,7 +32,7 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
     let mut coalescing = Coalescing::default();
     let mut schedule = ClaimSchedule::new(Duration::from_millis(limits.poll_ms), horizon(&worker.config));
     loop {
-        worker.metrics.turns.turn("claim");
+        worker.metrics.liveness.alive("claim");
         tokio::select! {
             biased;
             _ = stopped.wait_for(|is_stopped| *is_stopped) => break,

@@ -197,7 +197,7 @@ struct Calls {
 
 async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) {
     loop {
-        worker.metrics.turns.turn("listen");
+        worker.metrics.liveness.alive("listen");
         match listener.next().await {
             Heard::Payload(payload) if payload == "secrets" => calls.secrets.notify_one(),
             Heard::Payload(payload) if payload.is_empty() || payload == worker.process.id => calls.mine.notify_one(),
@@ -214,13 +214,13 @@ async fn listen(worker: Arc<Worker>, mut listener: Listener, calls: Arc<Calls>) 
 /// Fingerprints secrets that no holder of root keys has recorded yet: at the start, and when told.
 async fn record_secrets(worker: Arc<Worker>, calls: Arc<Calls>) {
     loop {
-        worker.metrics.turns.turn("record_secrets");
+        worker.metrics.liveness.alive("record_secrets");
         if let Err(error) = try_record_secrets(&worker).await {
             // Not lost: each call records its own secret when it finds it missing.
             tracing::warn!(%error, "could not record the fingerprints of new secrets");
         }
         while tokio::time::timeout(BEAT, calls.secrets.notified()).await.is_err() {
-            worker.metrics.turns.turn("record_secrets");
+            worker.metrics.liveness.alive("record_secrets");
         }
     }
 }
@@ -239,7 +239,7 @@ async fn beat(worker: Arc<Worker>, calls: Arc<Calls>) {
     let mut every = tokio::time::interval(BEAT);
     loop {
         every.tick().await;
-        worker.metrics.turns.turn("beat");
+        worker.metrics.liveness.alive("beat");
         if let Err(error) = worker.beat().await {
             worker.is_alone.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "no heartbeat");

@@ -16,8 +16,8 @@ use super::Worker;
 use super::coalescing::Coalescing;
 use super::notes::Notes;
 use crate::domain::{Decision, ErrorCode, Outcome, Source, Trigger};
+use crate::store::batching::next_batch;
 use crate::store::complete::{Ending, complete, landed};
-use crate::store::gather::gather;
 use crate::store::notify::{Reply, notify};
 use crate::store::{Database, StoreError};
 use crate::telemetry::{ErrorLabels, InvocationLabels, Metrics, StatusLabel};
@@ -89,14 +89,14 @@ pub fn loops(worker: &Arc<Worker>) -> (Endings, impl Future<Output = ()> + use<>
 }
 
 async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, backlog: Arc<Backlog>, replies: UnboundedSender<Reply>) {
-    let turn = || worker.metrics.turns.turn("write_back");
+    let turn = || worker.metrics.liveness.alive("write_back");
     let mut coalescing = Coalescing::default();
     loop {
         if !coalescing.delay().is_zero() {
             tokio::time::sleep(coalescing.delay()).await;
         }
         turn();
-        let mut batch = gather(&mut finished, BATCH, turn).await;
+        let mut batch = next_batch(&mut finished, BATCH, turn).await;
         if batch.is_empty() {
             return;
         }
@@ -283,10 +283,10 @@ fn stand_in(ending: &Ending) -> Option<Ending> {
 /// Tells waiters. What could not be sent is sent again for as long as somebody may still wait for
 /// it: a database short of connections, or one passing error, must not cost anybody his result.
 async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Reply>) {
-    let turn = || worker.metrics.turns.turn("tell");
+    let turn = || worker.metrics.liveness.alive("tell");
     loop {
         turn();
-        let batch = gather(&mut replies, BATCH, turn).await;
+        let batch = next_batch(&mut replies, BATCH, turn).await;
         if batch.is_empty() {
             return;
         }

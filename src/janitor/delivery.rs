@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Delivers whenever it is woken, for as long as the janitor lives.
 pub async fn run(database: Database, mailer: Mailer, wakeup: Arc<Wakeup>, metrics: Arc<Metrics>) {
     loop {
-        let epoch = wakeup.woken(|| metrics.turns.turn("delivery")).await;
+        let epoch = wakeup.woken(|| metrics.liveness.alive("delivery")).await;
         if let Err(error) = deliver(&database, &mailer, epoch).await {
             tracing::warn!(%error, "mails wait; the next tick tries again");
         }

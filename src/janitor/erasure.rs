@@ -19,12 +19,12 @@ pub async fn run(database: Database, standing: watch::Receiver<Standing>, metric
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        metrics.turns.turn("erasure");
+        metrics.liveness.alive("erasure");
         let epoch = standing.borrow().epoch();
         let Some(epoch) = epoch else { continue };
         loop {
             match maintenance::erase_next(&database, epoch).await {
-                Ok(true) => metrics.turns.turn("erasure"),
+                Ok(true) => metrics.liveness.alive("erasure"),
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(%error, "erasing stopped; it goes on in a moment");

@@ -51,7 +51,7 @@ pub async fn keep(candidate: Candidate, standing: watch::Sender<Standing>) {
     let mut renewed_at = Instant::now();
     loop {
         renewals.tick().await;
-        metrics.turns.turn("leadership");
+        metrics.liveness.alive("leadership");
         match leader::take_lead(&database, &janitor, lease).await {
             Ok((epoch, now, waiting)) => {
                 renewed_at = Instant::now();

@@ -19,7 +19,7 @@ const WHOLE_LOOK_SHARE: u32 = 100;
 pub async fn run(database: Database, retention: config::Retention, wakeup: Arc<Wakeup>, metrics: Arc<Metrics>) {
     let mut look_again_at = Instant::now();
     loop {
-        let epoch = wakeup.woken(|| metrics.turns.turn("maintenance")).await;
+        let epoch = wakeup.woken(|| metrics.liveness.alive("maintenance")).await;
         if Instant::now() >= look_again_at {
             match look_at_everything(&database, epoch).await {
                 Ok(took) => look_again_at = Instant::now() + took * WHOLE_LOOK_SHARE,

@@ -130,7 +130,7 @@ impl Janitor {
                 () = &mut stop => break,
                 name = beside.any_ended() => return Err(JanitorError::LoopEnded(name)),
                 _ = ticks.tick() => {
-                    self.metrics.turns.turn("tick");
+                    self.metrics.liveness.alive("tick");
                     let began = Instant::now();
                     let standing = *standing.borrow();
                     self.tick(&mut lead, standing).await;

@@ -8,14 +8,14 @@
 //! true)` lasts as long as its statement): no session, no other client and no pooler's
 //! connection is changed by it.
 
-pub mod ask;
 pub mod audit;
+pub mod auth_core;
+pub mod batching;
 pub mod catalog;
 pub mod claim;
 pub mod complete;
 mod connection;
 pub mod control;
-pub mod gather;
 pub mod gauges;
 pub mod health;
 pub mod leader;
@@ -157,10 +157,10 @@ fn scalars<T: for<'a> tokio_postgres::types::FromSql<'a>>(rows: &[tokio_postgres
 /// Every statement of this room with the role that runs it, for the test that prepares each
 /// against the real schema.
 pub const QUERIES: &[(&str, &str)] = &[
-    ("actions_core", ask::ENQUEUE),
-    ("actions_core", ask::ENQUEUE_MANY),
-    ("actions_core", ask::RESULTS),
-    ("actions_core", ask::ABANDON),
+    ("actions_core", auth_core::ENQUEUE),
+    ("actions_core", auth_core::ENQUEUE_MANY),
+    ("actions_core", auth_core::RESULTS),
+    ("actions_core", auth_core::ABANDON),
     ("actions_worker", catalog::ACTION_VERSIONS),
     ("actions_worker", catalog::PROJECTS),
     ("actions_worker", claim::CLAIM),

@@ -51,7 +51,7 @@ pub async fn serve(config: &config::Metrics, metrics: Arc<Metrics>) -> Result<()
 
 fn respond(metrics: &Metrics, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let ready = metrics.database_up.get() == 1;
-    let (late, turns) = metrics.turns.tell();
+    let (late, turns) = metrics.liveness.tell();
     let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let (status, content_type, body) = match request.uri().path() {
         "/metrics" if accepts.contains("application/openmetrics-text") => {

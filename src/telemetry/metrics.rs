@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::Turns;
+use super::Liveness;
 use crate::domain::{ErrorCode, Status, Trigger};
 
 /// Labels of `actions_invocations_total`.
@@ -73,7 +73,7 @@ pub struct ConnectionLabel {
 pub struct Metrics {
     registry: Registry,
     /// When each loop of the program last came around.
-    pub turns: Turns,
+    pub liveness: Liveness,
     /// Invocations by trigger and final status.
     pub invocations: Family<InvocationLabels, Counter>,
     /// The call alone, by status.
@@ -139,7 +139,7 @@ impl Default for Metrics {
             ["new", "kept"].map(|connection| connections.get_or_create(&ConnectionLabel { connection }).clone());
         let mut metrics = Self {
             registry: Registry::with_prefix("actions"),
-            turns: Turns::default(),
+            liveness: Liveness::default(),
             invocations: Family::default(),
             call_duration: Family::new_with_constructor(seconds),
             queue_wait: seconds(),

@@ -4,8 +4,8 @@
 //! the body of an answer.
 
 pub mod endpoint;
+mod liveness;
 mod metrics;
-mod turns;
 
 use std::io::IsTerminal;
 
@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
+pub use self::liveness::Liveness;
 pub use self::metrics::{ErrorLabels, InvocationLabels, Metrics, ReasonLabel, StatusLabel};
-pub use self::turns::Turns;
 
 /// Sends logs to standard error: for people on a terminal, as JSON elsewhere.
 pub fn init(config: &Config) -> Result<(), ConfigError> {

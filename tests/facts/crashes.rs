@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::new_event_id;
 use authio_actions::domain::{Source, Status, Trigger};
-use authio_actions::store::{ask, claim, complete, notify};
+use authio_actions::store::{auth_core, claim, complete, notify};
 use authio_actions_lab::database::Database;
 use authio_actions_lab::endpoint::Reply;
 use authio_actions_lab::server::Server;
@@ -192,11 +192,11 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
     let plain = "select * from actions.enqueue('p', 'pre_register', '{}')";
     let statements = [
         ("on", &stack.core, sqlx::query(plain)),
-        ("off", &stack.core, sqlx::query(ask::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind(new_event_id()).bind("me")),
+        ("off", &stack.core, sqlx::query(auth_core::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind(new_event_id()).bind("me")),
         (
             "off",
             &stack.core,
-            sqlx::query(ask::ENQUEUE_MANY)
+            sqlx::query(auth_core::ENQUEUE_MANY)
                 .bind(["p"; 2])
                 .bind(["pre_register"; 2])
                 .bind(["{}"; 2])

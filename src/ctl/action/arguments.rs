@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use crate::ctl::arguments;
 use crate::ctl::confirm::Consent;
-use crate::ctl::given;
 use crate::domain::{FailMode, OnKilled, Trigger};
 use crate::program::ProgramError;
 use crate::store::control::NewAction;
@@ -107,7 +107,7 @@ pub struct Create {
     #[arg(long, value_name = "PROJECT")]
     project: String,
     /// The moment of the auth event.
-    #[arg(long, value_name = "TRIGGER", value_parser = given::trigger())]
+    #[arg(long, value_name = "TRIGGER", value_parser = arguments::trigger())]
     trigger: Trigger,
     /// The endpoint, https://.
     #[arg(long, value_name = "URL")]
@@ -119,10 +119,10 @@ pub struct Create {
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     timeout_ms: i32,
     /// What decides when the endpoint fails.
-    #[arg(long, value_name = "MODE", default_value = "open", value_parser = given::fail_mode())]
+    #[arg(long, value_name = "MODE", default_value = "open", value_parser = arguments::fail_mode())]
     fail_mode: FailMode,
     /// What decides while it is killed.
-    #[arg(long, value_name = "WHAT", default_value = "skip", value_parser = given::on_killed())]
+    #[arg(long, value_name = "WHAT", default_value = "skip", value_parser = arguments::on_killed())]
     on_killed: OnKilled,
     /// Refuse answers that are not signed.
     #[arg(long)]
@@ -145,10 +145,10 @@ pub struct Update {
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<i32>,
     /// What decides when the endpoint fails.
-    #[arg(long, value_name = "MODE", value_parser = given::fail_mode())]
+    #[arg(long, value_name = "MODE", value_parser = arguments::fail_mode())]
     fail_mode: Option<FailMode>,
     /// What decides while it is killed.
-    #[arg(long, value_name = "WHAT", value_parser = given::on_killed())]
+    #[arg(long, value_name = "WHAT", value_parser = arguments::on_killed())]
     on_killed: Option<OnKilled>,
     /// Whether answers that are not signed are refused.
     #[arg(long, value_name = "BOOL")]

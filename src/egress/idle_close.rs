@@ -7,36 +7,36 @@ use tokio::time::Instant;
 
 /// Shared by a connection and the task that drives it.
 #[derive(Debug, Clone, Default)]
-pub struct Lifeline(Arc<Mutex<Life>>);
+pub struct IdleClose(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Life {
+struct State {
     idle_since: Option<Instant>,
     closed_after: Option<Duration>,
 }
 
-impl Lifeline {
-    fn with<T>(&self, act: impl FnOnce(&mut Life) -> T) -> T {
+impl IdleClose {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The connection waits for the next call from this moment on.
     pub fn idles(&self, since: Instant) {
-        self.with(|life| life.idle_since = Some(since));
+        self.with(|state| state.idle_since = Some(since));
     }
 
     /// Nobody waits any more: the connection is used again, or we close it.
     pub fn wakes(&self) {
-        self.with(|life| life.idle_since = None);
+        self.with(|state| state.idle_since = None);
     }
 
     /// The connection ended. Only the other side ends one that is idle.
     pub fn ended(&self, at: Instant) {
-        self.with(|life| life.closed_after = life.idle_since.map(|since| at.saturating_duration_since(since)));
+        self.with(|state| state.closed_after = state.idle_since.map(|since| at.saturating_duration_since(since)));
     }
 
     /// After how long of idleness the other side closed it, if it did.
     pub fn closed_after(&self) -> Option<Duration> {
-        self.with(|life| life.closed_after)
+        self.with(|state| state.closed_after)
     }
 }

@@ -14,7 +14,7 @@ const TURNS: usize = 8;
 /// Waits for the first, and takes with it what is there and what others who are ready to run
 /// bring when they get their turn: no timer, so a single one goes its way at once. At most
 /// `most`; empty when there will never be more. Calls `idle` now and then while nothing comes.
-pub async fn gather<T>(from: &mut UnboundedReceiver<T>, most: usize, idle: impl Fn()) -> Vec<T> {
+pub async fn next_batch<T>(from: &mut UnboundedReceiver<T>, most: usize, idle: impl Fn()) -> Vec<T> {
     let mut batch = Vec::new();
     let mut before = 0;
     while tokio::time::timeout(IDLE, from.recv_many(&mut batch, most)).await.is_err() {
@@ -50,15 +50,15 @@ mod tests {
                 yield_now().await; // the next one in its next turn
             }
         });
-        assert_eq!(gather(&mut receiver, 100, || {}).await, [0, 1, 2, 3, 4]);
-        assert!(gather(&mut receiver, 100, || {}).await.is_empty(), "there will never be more");
+        assert_eq!(next_batch(&mut receiver, 100, || {}).await, [0, 1, 2, 3, 4]);
+        assert!(next_batch(&mut receiver, 100, || {}).await.is_empty(), "there will never be more");
     }
 
     #[tokio::test]
     async fn it_takes_no_more_than_it_may_and_waits_for_nobody() {
         let (sender, mut receiver) = unbounded_channel();
         (0..5).for_each(|n| sender.send(n).unwrap());
-        assert_eq!(gather(&mut receiver, 3, || {}).await, [0, 1, 2]);
-        assert_eq!(gather(&mut receiver, 3, || {}).await, [3, 4], "the sender is alive and silent");
+        assert_eq!(next_batch(&mut receiver, 3, || {}).await, [0, 1, 2]);
+        assert_eq!(next_batch(&mut receiver, 3, || {}).await, [3, 4], "the sender is alive and silent");
     }
 }
