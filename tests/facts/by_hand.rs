@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::Stack;
 use sqlx::Row;
 use tokio::sync::Barrier;
 
@@ -116,7 +116,7 @@ async fn a_kill_by_hand_does_everything_that_a_kill_does() {
     assert_eq!((state.status.as_str(), state.outcome()["code"].as_str()), ("killed", Some("action_killed")));
     let event = "select actor, details ->> 'reason', login from actions.audit_log where event = 'action.killed'";
     let (actor, reason, login): (String, String, String) = sqlx::query_as(event).fetch_one(&stack.ops).await.unwrap();
-    assert_eq!((actor.as_str(), reason.as_str(), login.as_str()), ("ada", "it leaks", "lab_admin"), "the login is the server's word");
+    assert_eq!((actor.as_str(), reason.as_str(), login.as_str()), ("ada", "it leaks", "test_admin"), "the login is the server's word");
     // Owners and admins get a mail, in the words of every kill.
     let owner = stack.database.owner().await;
     until(&owner, "mails are written", "select count(*) = 2 and bool_and(text_body is not null) from actions_private.mail_outbox").await;

@@ -1,7 +1,7 @@
 //! Test events that the fleet sends by itself, and what they tell.
 
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::Stack;
 use sqlx::Row;
 
 use crate::support::{by_path, refusal, until};

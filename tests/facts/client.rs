@@ -5,8 +5,8 @@ use std::sync::Arc;
 use authio_actions::client::{Client, ClientError, Options};
 use authio_actions::domain::{Decision, Source, Status, Trigger};
 use authio_actions::store::StoreError;
-use authio_actions_lab::endpoint::{Received, Reply};
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::{Received, Reply};
+use authio_actions_testkit::stack::Stack;
 use serde_json::json;
 use tokio::sync::Barrier;
 

@@ -7,10 +7,10 @@ use authio_actions::client::{Client, Options};
 use authio_actions::domain::new_event_id;
 use authio_actions::domain::{Source, Status, Trigger};
 use authio_actions::store::{auth_core, claim, complete, notify};
-use authio_actions_lab::database::Database;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::server::Server;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::server::Server;
+use authio_actions_testkit::stack::Stack;
 use serde_json::json;
 
 use crate::support::{answering, enqueue, programs, result, until};

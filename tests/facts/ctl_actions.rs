@@ -1,7 +1,7 @@
 //! `actionsctl action`: what operators do to actions.
 
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::ROOT_KEY;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::ROOT_KEY;
 
 use crate::operator::{Operator, derived, text};
 use crate::support::answering;

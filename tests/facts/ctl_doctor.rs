@@ -1,10 +1,10 @@
 //! `actionsctl doctor`: every broken set-up has a line with its remedy.
 
 use authio_actions::store::health;
-use authio_actions_lab::database::{Database, superuser_url};
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::server::Server;
-use authio_actions_lab::stack::{ROOT_KEY, Stack};
+use authio_actions_testkit::database::{Database, superuser_url};
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::server::Server;
+use authio_actions_testkit::stack::{ROOT_KEY, Stack};
 use serde_json::Value;
 use sqlx::{Connection, Executor};
 
@@ -165,7 +165,7 @@ async fn doctor_fails_in_a_database_that_cannot_hold_every_text() {
 /// The URL of an empty database with another encoding.
 async fn database(encoding: &str, options: &str) -> String {
     let mut superuser = sqlx::PgConnection::connect(&superuser_url()).await.unwrap();
-    let name = format!("lab_{}", uuid::Uuid::new_v4().simple());
+    let name = format!("test_{}", uuid::Uuid::new_v4().simple());
     superuser.execute(format!("create database {name} encoding '{encoding}' {options} template template0").as_str()).await.unwrap();
     let mut url = url::Url::parse(&superuser_url()).unwrap();
     url.set_path(&name);

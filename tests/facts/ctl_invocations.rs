@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::endpoint::Reply;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::operator::{Operator, text};

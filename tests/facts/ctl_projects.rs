@@ -1,6 +1,6 @@
 //! `actionsctl project`, `audit` and `fleet`.
 
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::endpoint::Reply;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 

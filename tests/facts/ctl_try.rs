@@ -1,6 +1,6 @@
 //! `actionsctl try`: a customer's local loop, without a database.
 
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::endpoint::Reply;
 use serde_json::Value;
 
 use crate::operator::{Operator, text};

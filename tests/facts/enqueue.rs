@@ -1,6 +1,6 @@
 //! The SQL interface for auth-core.
 
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::endpoint::Reply;
 use serde_json::json;
 use sqlx::Row;
 

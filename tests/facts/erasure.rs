@@ -2,8 +2,8 @@
 
 use authio_actions::config::Config;
 use authio_actions::store::maintenance;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::Stack;
 use sqlx::{Executor, PgPool};
 
 use crate::support::{abandon, answering, enqueue, invoke, refusal, store, until};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Decision, Status, Trigger};
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::scrape;
-use authio_actions_lab::server::Server;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::scrape;
+use authio_actions_testkit::server::Server;
+use authio_actions_testkit::stack::Stack;
 use serde_json::{Value, json};
 use sqlx::Executor;
 use sqlx::postgres::PgListener;
@@ -159,13 +159,13 @@ async fn a_half_full_queue_of_notifications_costs_no_event_and_a_result_a_quarte
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_short_of_connections_costs_no_waiter_his_result() {
     let server = Server::start();
-    let database = authio_actions_lab::database::Database::create_on(server.url(), &programs().join("actionsctl")).await;
+    let database = authio_actions_testkit::database::Database::create_on(server.url(), &programs().join("actionsctl")).await;
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
     let owner = stack.database.owner().await;
     // One that listens, and one for all the rest.
-    owner.execute("alter role lab_worker connection limit 2").await.unwrap();
+    owner.execute("alter role test_worker connection limit 2").await.unwrap();
     let mut listener = PgListener::connect(&stack.database.url("core")).await.unwrap();
     listener.listen("short_of_connections").await.unwrap();
     let _worker = stack.worker(&[]).await;

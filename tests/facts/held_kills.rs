@@ -1,9 +1,9 @@
 //! Whose fault it is when calls to many customers fail at once: nobody is killed for the fleet's own network.
 
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::name_server::{Answer, NameServer};
-use authio_actions_lab::scrape;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::name_server::{Answer, NameServer};
+use authio_actions_testkit::scrape;
+use authio_actions_testkit::stack::Stack;
 use sqlx::PgPool;
 
 use crate::support::{answering, until};

@@ -1,7 +1,7 @@
 //! A long history costs whoever looks nothing: each look reads a bounded number of pages.
 
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::Stack;
 use serde_json::Value;
 use sqlx::{Executor, PgConnection, PgPool};
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authio_actions_lab::certificate::Authority;
-use authio_actions_lab::endpoint::{HOST, Reply};
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::certificate::Authority;
+use authio_actions_testkit::endpoint::{HOST, Reply};
+use authio_actions_testkit::stack::Stack;
 use sqlx::Row;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,9 +1,9 @@
 //! When an action is killed, and what a kill does.
 
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::process::Program;
-use authio_actions_lab::server::Server;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::process::Program;
+use authio_actions_testkit::server::Server;
+use authio_actions_testkit::stack::Stack;
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Row, Transaction};
 
@@ -300,7 +300,7 @@ async fn whoever_is_changing_an_action_holds_up_its_kill_and_no_other() {
 async fn a_restart_of_the_database_costs_the_leader_nothing_but_the_time() {
     let server = Server::start();
     let programs = crate::support::programs();
-    let database = authio_actions_lab::database::Database::create_on(server.url(), &programs.join("actionsctl")).await;
+    let database = authio_actions_testkit::database::Database::create_on(server.url(), &programs.join("actionsctl")).await;
     let stack = Stack::on(database, &programs, |_| std::future::ready(Reply::json("{}"))).await;
     stack.project("p").await;
     let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;

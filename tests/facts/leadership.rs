@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::endpoint::Reply;
 use sqlx::{Executor, PgPool};
 use tokio::time::Instant;
 

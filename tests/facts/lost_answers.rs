@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::line::Line;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::line::Line;
+use authio_actions_testkit::stack::Stack;
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -1,9 +1,9 @@
 //! The mail that tells people of a kill.
 
-use authio_actions_lab::certificate::Authority;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::mail_server::MailServer;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::certificate::Authority;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::mail_server::MailServer;
+use authio_actions_testkit::stack::Stack;
 use sqlx::Executor;
 
 use crate::support::{answering, enqueue, until};

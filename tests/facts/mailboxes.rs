@@ -1,7 +1,7 @@
 //! Whom a project may name to be mailed, and that the mailer takes just the same.
 
 use authio_actions::smtp::mailbox;
-use authio_actions_lab::database::{Database, superuser_url};
+use authio_actions_testkit::database::{Database, superuser_url};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::support::{programs, refusal};

@@ -1,8 +1,8 @@
 //! `actionsctl migrate`: once, whoever runs it, and never where an event could not be stored.
 
 use authio_actions::store::schema::expected_version;
-use authio_actions_lab::database::{Database, superuser_url};
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::database::{Database, superuser_url};
+use authio_actions_testkit::endpoint::Reply;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -17,7 +17,7 @@ fn at(url: &str) -> Operator {
 async fn a_database_that_cannot_hold_every_text_is_refused_and_stays_empty() {
     let mut superuser = PgConnection::connect(&superuser_url()).await.unwrap();
     for (encoding, options) in [("SQL_ASCII", ""), ("LATIN1", "lc_collate 'C' lc_ctype 'C'")] {
-        let name = format!("lab_{}", uuid::Uuid::new_v4().simple());
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
         superuser.execute(format!("create database {name} encoding '{encoding}' {options} template template0").as_str()).await.unwrap();
         let mut url = url::Url::parse(&superuser_url()).unwrap();
         url.set_path(&name);

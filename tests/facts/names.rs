@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use authio_actions_lab::certificate::Authority;
-use authio_actions_lab::endpoint::{Endpoint, Reply};
-use authio_actions_lab::name_server::{Answer, NameServer, Question};
-use authio_actions_lab::process::Program;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::certificate::Authority;
+use authio_actions_testkit::endpoint::{Endpoint, Reply};
+use authio_actions_testkit::name_server::{Answer, NameServer, Question};
+use authio_actions_testkit::process::Program;
+use authio_actions_testkit::stack::Stack;
 use sqlx::Row;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;

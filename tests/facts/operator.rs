@@ -2,7 +2,7 @@
 
 use std::process::{Output, Stdio};
 
-use authio_actions_lab::stack::{ROOT_KEY, Stack};
+use authio_actions_testkit::stack::{ROOT_KEY, Stack};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -19,7 +19,7 @@ pub async fn login(stack: &Stack, words: &str) -> (String, String) {
     let name = format!("operator_{}", uuid::Uuid::new_v4().simple());
     let sql = format!("create role {name} login password '{}' {words}", password(stack));
     sqlx::query(&sql).execute(&owner).await.unwrap();
-    let url = stack.database.url("ops").replace("lab_ops", &name);
+    let url = stack.database.url("ops").replace("test_ops", &name);
     (name, url)
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authio_actions::store::claim::{Look, Room, claim};
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::process::Program;
-use authio_actions_lab::scrape;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::process::Program;
+use authio_actions_testkit::scrape;
+use authio_actions_testkit::stack::Stack;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 

@@ -3,10 +3,10 @@
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
-use authio_actions_lab::database::Database;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::scrape;
-use authio_actions_lab::stack::ROOT_KEY;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::scrape;
+use authio_actions_testkit::stack::ROOT_KEY;
 use tokio::process::Command;
 
 use crate::support::{answering, invoke, programs, repeat};

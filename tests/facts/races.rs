@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
-use authio_actions_lab::endpoint::{Received, Reply};
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::{Received, Reply};
+use authio_actions_testkit::stack::Stack;
 use serde_json::json;
 use sqlx::Executor;
 use tokio::sync::{Barrier, Semaphore};

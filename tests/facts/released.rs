@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use authio_actions::store::{QUERIES, schema};
-use authio_actions_lab::database::Database;
+use authio_actions_testkit::database::Database;
 use serde::{Deserialize, Serialize};
 use sqlx::{Column, Executor, PgPool, TypeInfo};
 

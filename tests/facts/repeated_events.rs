@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use authio_actions::domain::new_event_id;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::Stack;
 use sqlx::PgPool;
 use tokio::sync::Barrier;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::Trigger;
-use authio_actions_lab::endpoint::{Received, Reply};
-use authio_actions_lab::receiver;
-use authio_actions_lab::stack::{ROOT_KEY, Stack};
+use authio_actions_testkit::endpoint::{Received, Reply};
+use authio_actions_testkit::receiver;
+use authio_actions_testkit::stack::{ROOT_KEY, Stack};
 use serde_json::json;
 use sqlx::Row;
 use tokio::sync::watch;

@@ -3,8 +3,8 @@
 use authio_actions::domain::{FailMode, OnKilled, Outcome, Status, Trigger};
 use authio_actions::store::rights::RIGHTS;
 use authio_actions::store::{QUERIES, migrate, schema};
-use authio_actions_lab::database::Database;
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::endpoint::Reply;
 use serde_json::Value;
 use sqlx::{Executor, Row};
 

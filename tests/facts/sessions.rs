@@ -4,11 +4,11 @@ use std::process::Stdio;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
-use authio_actions_lab::database::Database;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::pooler::Pooler;
-use authio_actions_lab::server::Server;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::pooler::Pooler;
+use authio_actions_testkit::server::Server;
+use authio_actions_testkit::stack::Stack;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::support::{enqueue, invoke, programs, until};
@@ -44,7 +44,7 @@ async fn functions_rely_on_no_setting_of_the_session() {
     let mut superuser = PgConnection::connect(server.url()).await.unwrap();
     for role in ["core", "worker", "janitor", "admin", "ops"] {
         for (name, value) in ODD {
-            superuser.execute(format!("alter role lab_{role} set {name} = {value:?}").replace('"', "'").as_str()).await.unwrap();
+            superuser.execute(format!("alter role test_{role} set {name} = {value:?}").replace('"', "'").as_str()).await.unwrap();
         }
     }
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json(r#"{"deny_reason":"\u0000"}"#))).await;
@@ -84,7 +84,7 @@ async fn our_own_connections_pin_what_they_rely_on() {
     let mut superuser = PgConnection::connect(server.url()).await.unwrap();
     for role in ["worker", "janitor"] {
         for (name, value) in PINNED.iter().chain(&ODD) {
-            superuser.execute(format!("alter role lab_{role} set {name} = '{value}'").as_str()).await.unwrap();
+            superuser.execute(format!("alter role test_{role} set {name} = '{value}'").as_str()).await.unwrap();
         }
     }
     let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;

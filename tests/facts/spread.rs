@@ -2,10 +2,10 @@
 
 use authio_actions::client::{ClientError, Options, Spread};
 use authio_actions::domain::{Status, Trigger};
-use authio_actions_lab::database::Database;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::server::Server;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::server::Server;
+use authio_actions_testkit::stack::Stack;
 use serde_json::json;
 
 use crate::support::{answering, programs, repeat};

@@ -1,6 +1,6 @@
 //! Each status and its mover, each fail mode.
 
-use authio_actions_lab::endpoint::Reply;
+use authio_actions_testkit::endpoint::Reply;
 use serde_json::{Value, json};
 use sqlx::Row;
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use authio_actions_lab::endpoint::{Received, Reply};
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::endpoint::{Received, Reply};
+use authio_actions_testkit::stack::Stack;
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 

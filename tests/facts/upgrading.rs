@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
-use authio_actions_lab::database::Database;
-use authio_actions_lab::endpoint::Reply;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::Stack;
 use serde_json::json;
 use sqlx::{Executor, PgPool};
 use tokio::task::JoinSet;

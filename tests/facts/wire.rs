@@ -1,8 +1,8 @@
 //! What an endpoint sees.
 
-use authio_actions_lab::endpoint::{Endpoint, Received, Reply};
-use authio_actions_lab::receiver;
-use authio_actions_lab::stack::{ROOT_KEY, Stack};
+use authio_actions_testkit::endpoint::{Endpoint, Received, Reply};
+use authio_actions_testkit::receiver;
+use authio_actions_testkit::stack::{ROOT_KEY, Stack};
 
 use crate::support::{answering, invoke, invoke_event, programs, until};
 
@@ -190,7 +190,8 @@ async fn proxies_of_the_environment_and_redirects_are_not_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_trusted_certificates_with_the_right_name_are_spoken_to() {
     let stack = answering(Reply::json("{}")).await;
-    let stranger = Endpoint::start(&authio_actions_lab::certificate::Authority::default(), |_| std::future::ready(Reply::json("{}"))).await;
+    let stranger =
+        Endpoint::start(&authio_actions_testkit::certificate::Authority::default(), |_| std::future::ready(Reply::json("{}"))).await;
     let _worker = stack.worker(&[]).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stranger.url("/"), "").await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authio_actions_lab::database::Database;
+use authio_actions_testkit::database::Database;
 
 use crate::cost::{Counters, Meter, memory_mib};
 use crate::load::{self, Load, Way};

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::process::Stdio;
 
-use authio_actions_lab::certificate::Authority;
-use authio_actions_lab::endpoint::HOST;
+use authio_actions_testkit::certificate::Authority;
+use authio_actions_testkit::endpoint::HOST;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use authio_actions_lab::process::Program;
+use authio_actions_testkit::process::Program;
 use sqlx::Row;
 
 use crate::cost::{Counters, Meter, memory_mib};

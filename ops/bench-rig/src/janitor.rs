@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use authio_actions_lab::process::Program;
+use authio_actions_testkit::process::Program;
 
 use crate::cost::cpu;
 use crate::findings::Findings;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use authio_actions_lab::process::Program;
+use authio_actions_testkit::process::Program;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::process::Command;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use authio_actions_lab::database::Database;
-use authio_actions_lab::process::Program;
-use authio_actions_lab::stack;
+use authio_actions_testkit::database::Database;
+use authio_actions_testkit::process::Program;
+use authio_actions_testkit::stack;
 use sqlx::PgPool;
 
 use crate::cost::{Meter, postmaster};

@@ -1,8 +1,8 @@
 //! Acme's endpoint: the published receiver's check, then a rule for each path.
 
-use authio_actions_lab::endpoint::{Received, Reply};
-use authio_actions_lab::receiver;
-use authio_actions_lab::stack::ROOT_KEY;
+use authio_actions_testkit::endpoint::{Received, Reply};
+use authio_actions_testkit::receiver;
+use authio_actions_testkit::stack::ROOT_KEY;
 
 const FRAUD: &str = r#"{"decision":"deny","deny_code":"fraud_review","deny_reason":"fraud engine 92/100","append_audit":{"score":92}}"#;
 const ROLES: &str = r#"{"decision":"allow","override_roles":["billing_admin","auditor","superuser"],"override_permissions":["invoices:read","invoices:approve"],"override_claims":{"employee_id":"EMP-04812","sub":"somebody_else"}}"#;

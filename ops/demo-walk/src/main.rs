@@ -11,9 +11,9 @@ mod walk;
 
 use std::path::PathBuf;
 
-use authio_actions_lab::certificate::Authority;
-use authio_actions_lab::mail_server::MailServer;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::certificate::Authority;
+use authio_actions_testkit::mail_server::MailServer;
+use authio_actions_testkit::stack::Stack;
 
 use screen::Screen;
 

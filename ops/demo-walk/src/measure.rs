@@ -6,8 +6,8 @@ use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
 use authio_actions::egress::{Egress, Phases, Request};
 use authio_actions::{config::Config, sign};
-use authio_actions_lab::receiver;
-use authio_actions_lab::stack::{ROOT_KEY, Stack};
+use authio_actions_testkit::receiver;
+use authio_actions_testkit::stack::{ROOT_KEY, Stack};
 use serde_json::json;
 
 use crate::screen::Screen;

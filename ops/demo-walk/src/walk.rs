@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use authio_actions::client::{Answer, Client, Options};
 use authio_actions::domain::{Decision, Status, Trigger};
-use authio_actions_lab::mail_server::MailServer;
-use authio_actions_lab::receiver;
-use authio_actions_lab::stack::Stack;
+use authio_actions_testkit::mail_server::MailServer;
+use authio_actions_testkit::receiver;
+use authio_actions_testkit::stack::Stack;
 use serde_json::{Value, json};
 use sqlx::Row;
 

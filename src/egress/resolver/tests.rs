@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use authio_actions_lab::name_server::{Answer as Said, NameServer, Question as Asked};
+use authio_actions_testkit::name_server::{Answer as Said, NameServer, Question as Asked};
 use tokio::sync::watch;
 
 use super::*;

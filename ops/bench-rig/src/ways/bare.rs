@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use authio_actions_lab::endpoint::HOST;
+use authio_actions_testkit::endpoint::HOST;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};

@@ -26,7 +26,7 @@ impl Pooler {
             listener.local_addr().expect("a bound port").port()
         };
         let password = owner.password().unwrap_or_default();
-        let users: String = roles.iter().map(|role| format!("\"lab_{role}\" \"{password}\"\n")).collect();
+        let users: String = roles.iter().map(|role| format!("\"test_{role}\" \"{password}\"\n")).collect();
         std::fs::write(dir.join("users"), users).expect("a file");
         let name = owner.path().trim_start_matches('/');
         let settings = format!(

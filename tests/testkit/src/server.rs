@@ -137,7 +137,7 @@ fn text(dir: &Path) -> &str {
 }
 
 fn script(arguments: &[&str]) -> String {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../postgres");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ops/postgres");
     let output = tokio::task::block_in_place(|| Command::new(script).args(arguments).output()).expect("ops/postgres runs");
     assert!(output.status.success(), "ops/postgres {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("a URL").trim().to_owned()

@@ -13,8 +13,8 @@ pub const SUPERUSER_URL: &str = "ACTIONS_TEST_DATABASE_URL";
 const TEMPLATE: &str = "authio_actions_template";
 const ROLES: [&str; 5] = ["core", "worker", "janitor", "admin", "ops"];
 
-/// A migrated database with logins `lab_core`, `lab_worker`, `lab_janitor`, `lab_admin` and
-/// `lab_ops`. The server it lives on is thrown away, so nobody drops it.
+/// A migrated database with logins `test_core`, `test_worker`, `test_janitor`, `test_admin` and
+/// `test_ops`. The server it lives on is thrown away, so nobody drops it.
 #[derive(Debug, Clone)]
 pub struct Database {
     url: Url,
@@ -69,7 +69,7 @@ impl Database {
     }
 
     async fn empty_on(connection: &mut PgConnection, server: &Url, options: &str) -> Self {
-        let name = format!("lab_{}", uuid::Uuid::new_v4().simple());
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
         connection.execute(format!("create database {name} {options}").as_str()).await.expect("a new database");
         let mut url = server.clone();
         url.set_path(&name);
@@ -91,7 +91,7 @@ impl Database {
     pub fn url(&self, role: &str) -> String {
         assert!(ROLES.contains(&role), "there is no role {role}");
         let mut url = self.url.clone();
-        url.set_username(&format!("lab_{role}")).expect("a URL with a host");
+        url.set_username(&format!("test_{role}")).expect("a URL with a host");
         url.to_string()
     }
 
@@ -130,9 +130,9 @@ async fn make_logins(connection: &mut PgConnection, server: &Url) {
     let password = server.password().unwrap_or_default();
     for role in ROLES {
         let exists =
-            sqlx::query("select from pg_roles where rolname = $1").bind(format!("lab_{role}")).fetch_optional(&mut *connection).await;
+            sqlx::query("select from pg_roles where rolname = $1").bind(format!("test_{role}")).fetch_optional(&mut *connection).await;
         if exists.expect("the catalogue").is_none() {
-            let login = format!("create role lab_{role} login password '{password}' in role actions_{role}");
+            let login = format!("create role test_{role} login password '{password}' in role actions_{role}");
             connection.execute(login.as_str()).await.expect("a login");
         }
     }
