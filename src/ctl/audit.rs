@@ -3,7 +3,6 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::action::parsed;
 use super::{arguments, say, screen};
 use crate::config::Config;
 use crate::program::ProgramError;
@@ -77,7 +76,7 @@ impl Audit {
             say(screen::bold(&format!("{:<19}  {:<25}  by", "time (UTC)", "event")));
         }
         for row in rows {
-            print(&parsed(row)?);
+            print(&screen::parsed(row)?);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::action::{ASK_EVERY, late, parsed};
+use super::action::{ASK_EVERY, late};
 use super::{say, screen};
 use crate::config::Config;
 use crate::program::ProgramError;
@@ -100,7 +100,7 @@ async fn one(database: Database, id: String) -> Result<Value, ProgramError> {
     let last = Instant::now() + Duration::from_millis(wait_ms.unsigned_abs().into()) + Duration::from_secs(2);
     loop {
         if let Some(row) = control::measured(&database, &invocation).await? {
-            return parsed(&row);
+            return screen::parsed(&row);
         }
         if Instant::now() > last {
             return Err(late(&invocation));

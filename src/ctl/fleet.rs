@@ -3,7 +3,6 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::action::parsed;
 use super::screen::Tone;
 use super::{say, screen};
 use crate::config::Config;
@@ -34,7 +33,7 @@ impl Fleet {
         }
         print_processes(&processes)?;
         say("");
-        print_queue(&parsed(&queue)?);
+        print_queue(&screen::parsed(&queue)?);
         Ok(())
     }
 }
@@ -46,7 +45,7 @@ fn print_processes(rows: &[String]) -> Result<(), ProgramError> {
     }
     say(screen::bold(&format!("{:<7}  {:<30}  {:<10}  {:>9}  {:>9}", "kind", "host", "version", "in flight", "heartbeat")));
     for row in rows {
-        let row = parsed(row)?;
+        let row = screen::parsed(row)?;
         let (tone, word) = match (row["alive"] == true, row["leads"] == true) {
             (false, _) => (Tone::Bad, "  dead"),
             (true, true) => (Tone::Well, "  leads"),

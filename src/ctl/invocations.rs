@@ -8,7 +8,6 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::action::parsed;
 use super::screen::Tone;
 use super::{arguments, say, screen};
 use crate::config::Config;
@@ -107,7 +106,7 @@ impl Invocations {
         } else {
             say(screen::bold(HEAD));
         }
-        let rows = rows.iter().map(|row| parsed(row)).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.iter().map(|row| screen::parsed(row)).collect::<Result<Vec<_>, _>>()?;
         let is_mixed = rows.windows(2).any(|pair| pair[0]["project_id"] != pair[1]["project_id"]);
         let mut lines = Lines { with_projects: is_mixed, above: String::new() };
         rows.iter().for_each(|row| lines.print(row));
@@ -120,7 +119,7 @@ impl Invocations {
         if self.json {
             screen::json(&row);
         } else {
-            print(&parsed(&row)?);
+            print(&screen::parsed(&row)?);
         }
         Ok(())
     }
@@ -147,7 +146,7 @@ impl Invocations {
             };
             let mut last = None;
             for row in &rows {
-                let value = parsed(row)?;
+                let value = screen::parsed(row)?;
                 let id = screen::text(&value, "invocation_id");
                 if is_followed && !told.contains(&id) && !seen.contains(&id) {
                     if self.json { screen::json(row) } else { lines.print(&value) }

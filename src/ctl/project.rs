@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::action::parsed;
 use super::confirm::Consent;
 use super::signature::read;
 use super::{arguments, say, screen};
@@ -132,7 +131,7 @@ impl ProjectCommand {
             say(screen::bold(&format!("{:<30}  {:<24}  {:>5}  made", "project", "name", "roles")));
         }
         for row in rows {
-            let row = parsed(row)?;
+            let row = screen::parsed(row)?;
             let made = screen::moment(&row, "created_at");
             say(format_args!(
                 "{:<30}  {:<24}  {:>5}  {}",
@@ -156,7 +155,7 @@ impl ProjectCommand {
             say(screen::bold(&format!("{:<30}  {:<16}  {:<16}  {:>9}", "project", "asked (UTC)", "done (UTC)", "rows")));
         }
         for row in rows {
-            let row = parsed(row)?;
+            let row = screen::parsed(row)?;
             let moment = |field| screen::moment(&row, field).get(..16).unwrap_or_default().to_owned();
             let done = if row["done_at"].is_null() { "under way".to_owned() } else { moment("done_at") };
             say(format_args!(
@@ -178,7 +177,7 @@ impl ProjectCommand {
             let members = members.map(|members| format!(",\"members\":{members}")).unwrap_or_default();
             screen::json(&format!("{}{members}}}", row.trim_end().strip_suffix('}').unwrap_or(&row)));
         } else {
-            print(&parsed(&row)?, members.as_deref().map(parsed).transpose()?.as_ref());
+            print(&screen::parsed(&row)?, members.as_deref().map(screen::parsed).transpose()?.as_ref());
         }
         Ok(())
     }

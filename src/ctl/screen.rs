@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use serde_json::Value;
 
 use super::say;
+use crate::program::ProgramError;
+use crate::store::StoreError;
 
 /// Prints one JSON value on a line, as the database or a rule wrote it.
 pub fn json(text: &str) {
@@ -76,6 +78,11 @@ fn is_coloured(on_terminal: bool, refused: bool) -> bool {
 
 fn escaped(code: &str, text: &str) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// A row that PostgreSQL wrote as JSON.
+pub fn parsed(row: &str) -> Result<Value, ProgramError> {
+    serde_json::from_str(row).map_err(|error| StoreError::Schema(format!("a row that is no JSON: {error}")).into())
 }
 
 /// A field of a row as people read it; absent and null are empty.

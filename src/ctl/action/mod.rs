@@ -14,7 +14,7 @@ use super::{invocations, say, screen};
 use crate::config::Config;
 use crate::program::ProgramError;
 use crate::store::control;
-use crate::store::{Database, StoreError, schema};
+use crate::store::{Database, schema};
 
 /// How often a test event is asked for.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(25);
@@ -64,7 +64,7 @@ impl Action {
             Command::Kill { id, reason } => self.print(&control::kill(database, id, reason, actor).await?),
             Command::Swap { disable, enable } => self.print(&control::swap(database, disable, enable, actor).await?),
             Command::RotateSecret { id, overlap_s, consent } => {
-                let rotating = !parsed(&known(database, id).await?)?["previous_secret_until"].is_null();
+                let rotating = !screen::parsed(&known(database, id).await?)?["previous_secret_until"].is_null();
                 if rotating {
                     consent.to("A rotation is going on: the secret from before it stops counting at once.")?;
                 } else if *overlap_s == 0 {
@@ -78,7 +78,7 @@ impl Action {
                 self.print(&control::finish_rotation(database, id, actor).await?)
             }
             Command::Secret { id } => {
-                let row = parsed(&known(database, id).await?)?;
+                let row = screen::parsed(&known(database, id).await?)?;
                 let (secret, key_id) = secret(config, database, &row).await?;
                 // Before it is shown: a look that cannot be written down does not happen.
                 control::note_secret_revealed(database, id, actor).await?;
@@ -113,10 +113,10 @@ impl Action {
         // The whole row is the operators' to read; without that right the outcome has to do.
         match control::invocation(database, &invocation).await {
             Ok(Some(row)) if self.json => screen::json(&row),
-            Ok(Some(row)) => invocations::print(&parsed(&row)?),
+            Ok(Some(row)) => invocations::print(&screen::parsed(&row)?),
             _ => screen::json(&outcome),
         }
-        let status = screen::text(&parsed(&outcome)?, "status");
+        let status = screen::text(&screen::parsed(&outcome)?, "status");
         if ["ok", "rejected"].contains(&status.as_str()) {
             Ok(())
         } else {
@@ -129,13 +129,13 @@ impl Action {
             screen::json(row);
             return Ok(());
         }
-        rows::show(&parsed(row)?, None);
+        rows::show(&screen::parsed(row)?, None);
         Ok(())
     }
 
     /// The one time that a new secret is shown; without root keys here, how to see it.
     async fn print_with_secret(&self, config: &Config, database: &Database, row: &str) -> Result<(), ProgramError> {
-        let value = parsed(row)?;
+        let value = screen::parsed(row)?;
         let secret = match secret(config, database, &value).await {
             Ok((secret, _)) => Some(secret),
             Err(error) => {
@@ -171,7 +171,7 @@ async fn secret(config: &Config, database: &Database, row: &Value) -> Result<(St
         key_id = control::record_secret(database, &id, version, newest, &made).await?;
     }
     // Recorded by now, by whomever: that is what the secret must fit.
-    let row = parsed(&known(database, &id).await?)?;
+    let row = screen::parsed(&known(database, &id).await?)?;
     let lacking = || ProgramError::Failed(format!("its root key {key_id:?} is not among secrets.root_keys of this machine"));
     let secret = keys.derive(&key_id, &id, version).ok_or_else(lacking)?;
     if screen::text(&row, "secret_sha256") != secret.fingerprint() && row["secret_version"] == version {
@@ -183,8 +183,4 @@ async fn secret(config: &Config, database: &Database, row: &Value) -> Result<(St
 /// A test event that nobody answered.
 pub(super) fn late(invocation: &str) -> ProgramError {
     ProgramError::Failed(format!("{invocation} has no result in time; does a worker run? See: actionsctl doctor"))
-}
-
-pub(super) fn parsed(row: &str) -> Result<Value, ProgramError> {
-    serde_json::from_str(row).map_err(|error| StoreError::Schema(format!("a row that is no JSON: {error}")).into())
 }

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::parsed;
 use crate::ctl::say;
 use crate::ctl::screen::{self, Tone};
 use crate::program::ProgramError;
@@ -14,7 +13,7 @@ pub(super) fn print(rows: &[String]) -> Result<(), ProgramError> {
     }
     let mut above = String::new();
     for row in rows {
-        let row = parsed(row)?;
+        let row = screen::parsed(row)?;
         let project = screen::text(&row, "project_id");
         if project != above {
             say(screen::bold(&screen::short(&project, 80)));
