@@ -4,12 +4,16 @@
 //! The file of the release that is being made is written anew with:
 //!
 //!   WRITE_RELEASED=1 ops/test released::
+//!
+//! `tests/facts/released/tables.sha256` lists the files of tables that were released. A release adds its
+//! new ones: sha256sum migrations/tables/* > tests/facts/released/tables.sha256
 
 use std::path::PathBuf;
 
 use authio_actions::store::{QUERIES, schema};
 use authio_actions_testkit::database::Database;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sqlx::{Column, Executor, PgPool, TypeInfo};
 
 use crate::support::programs;
@@ -44,6 +48,9 @@ async fn the_statements_of_each_release_are_answered_in_the_columns_that_it_know
     let mut faults = Vec::new();
     for file in std::fs::read_dir(home()).unwrap() {
         let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
         for sent in read(&path) {
             match answer(&database, &sent.role, &sent.sql).await {
                 Ok(columns) if columns == sent.answer => {}
@@ -69,4 +76,16 @@ async fn the_list_of_this_release_is_what_its_programs_send() {
         std::fs::write(&path, serde_json::to_string_pretty(&all).unwrap() + "\n").unwrap();
     }
     assert!(read(&path) == all, "a statement changed: write {} anew, see this file's head", path.display());
+}
+
+#[test]
+fn the_tables_of_a_release_never_change() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let list = std::fs::read_to_string(home().join("tables.sha256")).unwrap();
+    assert!(list.lines().count() >= 4, "{list}");
+    for line in list.lines() {
+        let (wanted, name) = line.split_once("  ").unwrap();
+        let text = std::fs::read(root.join(name)).unwrap_or_else(|error| panic!("{name} was released: {error}"));
+        assert_eq!(hex::encode(Sha256::digest(text)), wanted, "{name} was released; add a file with the next number instead");
+    }
 }
