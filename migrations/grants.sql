@@ -10,8 +10,8 @@ revoke all on all functions in schema actions, actions_private from public;
 revoke all on type actions.answer, actions_private.claimed, actions_private.final_status from public;
 grant usage on type actions.answer to actions_core, actions_admin;
 
-grant usage on schema actions to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
-grant usage on schema actions_private to actions_worker, actions_janitor;
+grant usage on schema actions to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops, actions_console;
+grant usage on schema actions_private to actions_worker, actions_janitor, actions_console;
 
 -- auth-core: ask, wait, abandon.
 grant execute on function
@@ -86,3 +86,18 @@ grant execute on function
   to actions_ops, actions_admin;
 -- A view calls functions as whoever looks.
 grant execute on function actions.oldest_snapshot_s() to actions_ops, actions_janitor;
+
+-- The console: what its pages show and its buttons do, who is signed in, and no more.
+grant select, insert, delete on actions_private.console_sessions, actions_private.console_links_used to actions_console;
+grant select on actions_private.project_members, actions_private.action_versions to actions_console;
+grant select on actions.actions, actions.action_health, actions.audit_log, actions.daily_counts, actions.fleet, actions.fleet_health,
+  actions.latency, actions.projects, actions.queue_health, actions.recent_invocations to actions_console;
+grant execute on function
+  actions.schema_version(), actions.oldest_program(), actions.oldest_snapshot_s(),
+  actions.find_invocations(text, text, text, timestamptz, integer), actions.by_event(text), actions.project_members(text),
+  actions.upsert_project(text, text, boolean, text),
+  actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean), actions.update_action(text, json, text),
+  actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
+  actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
+  actions.record_secret(text, integer, text, text), actions.note_secret_revealed(text, text), actions.send_test_event(text, text)
+to actions_console;

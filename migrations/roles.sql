@@ -6,7 +6,7 @@ do $$
 declare
   role_name text;
 begin
-  foreach role_name in array array['actions_core', 'actions_worker', 'actions_janitor', 'actions_admin', 'actions_ops'] loop
+  foreach role_name in array array['actions_core', 'actions_worker', 'actions_janitor', 'actions_admin', 'actions_ops', 'actions_console'] loop
     if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
       begin
         execute format('create role %I nologin', role_name);

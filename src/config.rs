@@ -85,6 +85,7 @@ pub struct Config {
     pub retention: Retention,
     pub smtp: Smtp,
     pub dashboard: Dashboard,
+    pub console: Console,
     pub metrics: Metrics,
     pub log: Log,
 }
@@ -172,6 +173,56 @@ pub struct Smtp {
 #[serde(deny_unknown_fields)]
 pub struct Dashboard {
     pub url: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    pub listen: SocketAddr,
+    pub public_url: Option<String>,
+    pub login: Option<ConsoleLogin>,
+    pub frame_ancestors: Vec<String>,
+}
+
+/// How people come in beside portal links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConsoleLogin {
+    /// By a link that the console prints when it starts.
+    Local,
+}
+
+impl Console {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.login == Some(ConsoleLogin::Local) && !self.listen.ip().is_loopback() {
+            let accepted = "console.listen on a loopback address, such as 127.0.0.1:8600; else leave console.login out";
+            return Err(ConfigError::new("console.login", format!("\"local\" where console.listen is {}", self.listen), accepted));
+        }
+        if let Some(text) = &self.public_url {
+            let is_origin = url::Url::parse(text).is_ok_and(|url| {
+                ["http", "https"].contains(&url.scheme()) && url.path() == "/" && url.query().is_none() && url.fragment().is_none()
+            });
+            if !is_origin || text.contains(char::is_whitespace) {
+                let accepted = "an http:// or https:// URL without a path, such as https://actions.authio.example";
+                return Err(ConfigError::new("console.public_url", format!("{text:?}"), accepted));
+            }
+        }
+        for origin in &self.frame_ancestors {
+            // It becomes part of a header's directive.
+            let is_source = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            if !is_source {
+                let accepted = "origins such as \"https://dashboard.authio.example\"";
+                return Err(ConfigError::new("console.frame_ancestors", format!("{origin:?}"), accepted));
+            }
+        }
+        Ok(())
+    }
+
+    /// The base of links to it, without a slash at the end.
+    pub fn base(&self) -> String {
+        let given = self.public_url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
+        given.unwrap_or_else(|| format!("http://{}", self.listen))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -264,6 +315,7 @@ impl Config {
             }
         }
         self.egress.check()?;
+        self.console.check()?;
         if let Some(text) = &self.dashboard.url {
             let is_base = url::Url::parse(text).is_ok_and(|url| {
                 ["http", "https"].contains(&url.scheme()) && url.query().is_none() && url.fragment().is_none() && text.contains("://")

@@ -14,11 +14,12 @@
 //! | **notify** | [`store`] tells each waiting client |
 //!
 //! [`fleet`] is the worker that walks this way, [`janitor`] watches over it and mails people
-//! through [`smtp`], [`ctl`] is the operator's tool. [`domain`] holds the words all of them share. ARCHITECTURE.md says who
+//! through [`smtp`], [`ctl`] is the operator's tool, [`console`] shows people all of it. [`domain`] holds the words all of them share. ARCHITECTURE.md says who
 //! may import whom, and a test holds it.
 
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod ctl;
 pub mod domain;
 pub mod egress;

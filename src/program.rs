@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError};
+use crate::console::ConsoleError;
 use crate::fleet::WorkerError;
 use crate::janitor::JanitorError;
 use crate::store::StoreError;
@@ -52,6 +53,15 @@ impl From<JanitorError> for ProgramError {
             JanitorError::Config(error) => error.into(),
             JanitorError::Store(error) => error.into(),
             error @ JanitorError::LoopEnded(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ConsoleError> for ProgramError {
+    fn from(error: ConsoleError) -> Self {
+        match error {
+            ConsoleError::Config(error) => error.into(),
+            ConsoleError::Store(error) => error.into(),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! secret: [`Secret`] and [`RootKeys`] print as `<redacted>`, and only
 //! [`Secret::reveal`] hands the text out, to be shown once to a person.
 
+pub mod portal_link;
+
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -94,6 +96,18 @@ impl RootKeys {
     /// The id of the key that derives new secrets.
     pub fn newest_id(&self) -> &str {
         self.0.first().map_or("", |(id, _)| id)
+    }
+
+    /// The ids of all of them, the newest first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(id, _)| id.as_str())
+    }
+
+    /// Signs the content of a link to the console, with a key of its own; `None` without that root key.
+    pub fn console_link(&self, key_id: &str, content: &[u8]) -> Option<[u8; 32]> {
+        let (_, key) = self.0.iter().find(|(id, _)| id == key_id)?;
+        let derived = hmac(key.as_bytes(), &[b"authio-console-link"]);
+        Some(hmac(&derived, &[content]))
     }
 
     /// Derives an action's secret; `None` without that root key.

@@ -104,7 +104,12 @@ begin
     return true;
   end if;
   -- What is left is small, and refers to each other.
-  with checks as (
+  with sessions as (
+    delete from actions_private.console_sessions as c
+    where c.project_id = erasure.project_id
+      or lower(c.email collate "C") in (select lower(m.email collate "C") from actions_private.project_members as m where m.project_id = erasure.project_id)
+    returning 1
+  ), checks as (
     delete from actions_private.checks as c where c.action_id = any (action_ids) returning 1
   ), versions as (
     delete from actions_private.action_versions as v where v.action_id = any (action_ids) returning 1
@@ -113,7 +118,7 @@ begin
   ), members as (
     delete from actions_private.project_members as m where m.project_id = erasure.project_id returning 1
   )
-  select (select count(*) from checks) + (select count(*) from versions) + (select count(*) from actions) + (select count(*) from members) into gone;
+  select (select count(*) from sessions) + (select count(*) from checks) + (select count(*) from versions) + (select count(*) from actions) + (select count(*) from members) into gone;
   delete from actions_private.projects as p where p.id = erasure.project_id;
   update actions_private.erasures as e set rows_erased = e.rows_erased + gone + 1, done_at = clock_timestamp() where e.id = erasure.id;
   return true;

@@ -2,17 +2,11 @@
 //! moments to look back to.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::domain::{FailMode, OnKilled, Status, Trigger};
 use crate::store::control::Since;
-
-/// The farthest that a look back may go: retention is no longer.
-const FARTHEST_S: u64 = 3650 * 86_400;
 
 /// One word of a vocabulary; others are refused with those that are accepted.
 fn word<T>(words: Vec<&'static str>) -> impl TypedValueParser<Value = T>
@@ -45,22 +39,7 @@ pub fn status() -> PossibleValuesParser {
 
 /// A moment: `2h` ago, or one of RFC 3339.
 pub fn since(text: &str) -> Result<Since, String> {
-    let refused = || "accepted are 30m, 2h and 7d, up to 3650d, or a moment such as 2026-11-26T08:00:00Z (RFC 3339)".to_owned();
-    if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(Since::At(moment));
-    }
-    let unit = match text.chars().last() {
-        Some('m') => 60,
-        Some('h') => 3_600,
-        Some('d') => 86_400,
-        _ => return Err(refused()),
-    };
-    let number = &text[..text.len() - 1];
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refused());
-    }
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= FARTHEST_S);
-    seconds.map(|seconds| Since::Ago(Duration::from_secs(seconds))).ok_or_else(refused)
+    Since::read(text)
 }
 
 /// `email=role`, as `project set-members` takes it.
@@ -73,12 +52,16 @@ pub fn member(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use time::OffsetDateTime;
+
     use super::*;
 
     #[test]
     fn a_look_back_is_a_number_with_a_unit_or_a_moment() {
         let ago = |seconds| Ok(Since::Ago(Duration::from_secs(seconds)));
-        assert_eq!(["30m", "2h", "7d", "3650d"].map(since), [ago(1800), ago(7200), ago(604_800), ago(FARTHEST_S)]);
+        assert_eq!(["30m", "2h", "7d", "3650d"].map(since), [ago(1800), ago(7200), ago(604_800), ago(3650 * 86_400)]);
         let moment = OffsetDateTime::from_unix_timestamp(1_795_766_400).unwrap();
         assert_eq!(["2026-11-27T08:00:00Z", "2026-11-27T09:00:00+01:00"].map(since), [Ok(Since::At(moment)), Ok(Since::At(moment))]);
         for wrong in ["", "h", "2", "2w", "-2h", "+2h", "1.5h", "2 h", "3651d", "99999999999999999999d", "yesterday", "2026-11-27", "7ä"] {

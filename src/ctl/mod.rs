@@ -12,6 +12,7 @@ mod check_url;
 mod completions;
 mod config;
 mod confirm;
+mod console;
 mod doctor;
 mod fleet;
 mod invocations;
@@ -62,6 +63,8 @@ enum Command {
     Audit(audit::Audit),
     /// Look at workers, janitors and the queue.
     Fleet(fleet::Fleet),
+    /// Let a person into the console.
+    Console(console::ConsoleCommand),
     /// Look at the configuration, and where each value comes from.
     Config(config::ConfigCommand),
     /// Measure the fleet with test events for one action.
@@ -96,6 +99,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Invocations(command) => command.run(&config).await,
         Command::Audit(command) => command.run(&config).await,
         Command::Fleet(command) => command.run(&config).await,
+        Command::Console(command) => command.run(&config).await,
         Command::Config(command) => command.run(arguments.config.as_deref()),
         Command::Bench(command) => command.run(&config).await,
         Command::Try(command) => command.run(&config).await,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::params::{Param, params};
 use super::pool::LONG_ANSWER;
@@ -88,7 +89,30 @@ pub enum Since {
     At(OffsetDateTime),
 }
 
+/// Ten years, in seconds: nothing is kept as long.
+const FARTHEST_S: u64 = 3_650 * 86_400;
+
 impl Since {
+    /// Reads `2h` ago, or a moment of RFC 3339; else what is accepted.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let refused = || "accepted are 30m, 2h and 7d, up to 3650d, or a moment such as 2026-11-26T08:00:00Z (RFC 3339)".to_owned();
+        if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
+            return Ok(Self::At(moment));
+        }
+        let unit = match text.chars().last() {
+            Some('m') => 60,
+            Some('h') => 3_600,
+            Some('d') => 86_400,
+            _ => return Err(refused()),
+        };
+        let number = &text[..text.len() - 1];
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused());
+        }
+        let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= FARTHEST_S);
+        seconds.map(|seconds| Self::Ago(Duration::from_secs(seconds))).ok_or_else(refused)
+    }
+
     pub(super) fn at(self) -> Option<OffsetDateTime> {
         if let Self::At(moment) = self { Some(moment) } else { None }
     }

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod claim;
 pub mod complete;
 mod connection;
+pub mod console;
 pub mod control;
 pub mod gauges;
 pub mod health;
@@ -256,4 +257,35 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", leader::STREAKS),
     ("actions_janitor", leader::BOUNDS),
     ("actions_janitor", leader::KILL),
+    ("actions_console", console::SIGN_IN),
+    ("actions_console", console::SESSION),
+    ("actions_console", console::SIGN_OUT),
+    ("actions_console", console::FORGET_ENDED),
+    ("actions_console", console::USE_LINK),
+    ("actions_console", console::ROLE),
+    ("actions_console", console::PROJECTS),
+    ("actions_console", console::FLEET),
+    ("actions_console", console::ATTENTION),
+    ("actions_console", console::HEALTH),
+    ("actions_console", console::VERSIONS),
+    ("actions_console", console::AUDIT),
+    ("actions_console", console::SEARCH),
+    ("actions_console", control::CREATE),
+    ("actions_console", control::UPDATE),
+    ("actions_console", control::SET_ENABLED),
+    ("actions_console", control::REENABLE),
+    ("actions_console", control::DELETE),
+    ("actions_console", control::ROTATE_SECRET),
+    ("actions_console", control::FINISH_ROTATION),
+    ("actions_console", control::SHOW),
+    ("actions_console", control::LIST),
+    ("actions_console", control::RECORD_SECRET),
+    ("actions_console", control::NOTE_REVEALED),
+    ("actions_console", control::SEND_TEST),
+    ("actions_console", control::INVOCATIONS),
+    ("actions_console", control::OF_EVENT),
+    ("actions_console", control::INVOCATION),
+    ("actions_console", projects::SHOW),
+    ("actions_console", projects::MEMBERS),
+    ("actions_console", projects::UPSERT),
 ];

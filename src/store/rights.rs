@@ -39,7 +39,7 @@ impl Rights {
 }
 
 /// Every group role with all that it may do, and nothing else.
-pub const RIGHTS: [Rights; 5] = [
+pub const RIGHTS: [Rights; 6] = [
     Rights {
         role: "actions_core",
         relations: "",
@@ -60,7 +60,8 @@ pub const RIGHTS: [Rights; 5] = [
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
             actions.erasures:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r \
             actions.queue_health:r actions.recent_invocations:r actions_private.action_versions:r actions_private.actions:rw \
-            actions_private.audit_log:ra actions_private.calls:r actions_private.checks:r actions_private.counted_until:r \
+            actions_private.audit_log:ra actions_private.calls:r actions_private.checks:r actions_private.console_links_used:r \
+            actions_private.console_sessions:r actions_private.counted_until:r \
             actions_private.daily_counts:r actions_private.enqueue_requests:r actions_private.erasures:r \
             actions_private.event_keys:r actions_private.invocations:ra actions_private.kill_figures:r \
             actions_private.kill_holds:raw actions_private.leadership:rw \
@@ -95,6 +96,17 @@ pub const RIGHTS: [Rights; 5] = [
             actions.queue_health:r actions.recent_invocations:r",
         functions: "actions.by_event actions.find_invocations actions.oldest_program actions.oldest_snapshot_s actions.recent \
             actions.schema_version",
+    },
+    Rights {
+        role: "actions_console",
+        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.daily_counts:r actions.fleet:r \
+            actions.fleet_health:r actions.latency:r actions.projects:r actions.queue_health:r actions.recent_invocations:r \
+            actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
+            actions_private.project_members:r",
+        functions: "actions.by_event actions.create_action actions.delete_action actions.find_invocations actions.finish_rotation \
+            actions.note_secret_revealed actions.oldest_program actions.oldest_snapshot_s actions.project_members \
+            actions.record_secret actions.reenable_action actions.rotate_secret actions.schema_version \
+            actions.send_test_event actions.set_enabled actions.update_action actions.upsert_project",
     },
 ];
 

@@ -120,7 +120,7 @@ pub async fn check(database: &Database) -> Result<(), StoreError> {
             "the database has no schema of authio-actions; run: actionsctl migrate".to_owned()
         }
         Err(StoreError::Refused { code, .. }) if code == "42501" => {
-            "this login has no role of authio-actions; run as the database's owner: grant actions_worker (or _janitor, _core, _admin, _ops) to your login".to_owned()
+            "this login has no role of authio-actions; run as the database's owner: grant actions_worker (or _janitor, _core, _admin, _ops, _console) to your login".to_owned()
         }
         Err(error) => return Err(error),
     };

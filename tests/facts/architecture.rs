@@ -19,7 +19,8 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("smtp", &["config"]),
         ("janitor", &["store", "smtp", "telemetry", "config", "domain", "supervise"]),
         ("client", loops),
-        ("program", &["config", "fleet", "janitor", "store"]),
+        ("program", &["config", "console", "fleet", "janitor", "store"]),
+        ("console", &["store", "sign", "config", "domain"]),
         ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp"]),
     ])
 }

@@ -11,6 +11,7 @@ mod architecture;
 mod by_hand;
 mod checks;
 mod client;
+mod console;
 mod crashes;
 mod ctl_actions;
 mod ctl_doctor;

@@ -18,7 +18,9 @@ pub(super) async fn roles(database: &Database, roles: &[Role]) -> Finding {
 
 async fn of_roles(database: &Database, roles: &[Role]) -> Result<Finding, StoreError> {
     if roles.is_empty() {
-        return Ok(Failure("this login has none; as the owner: grant actions_worker (or _janitor, _core, _admin, _ops) to it".to_owned()));
+        return Ok(Failure(
+            "this login has none; as the owner: grant actions_worker (or _janitor, _core, _admin, _ops, _console) to it".to_owned(),
+        ));
     }
     let unused: Vec<&str> = roles.iter().filter(|role| !role.has_usage).map(|role| role.name.as_str()).collect();
     if !unused.is_empty() {

@@ -11,7 +11,7 @@ use crate::line::Line;
 /// The variable in which `ops/with-postgres` gives the superuser's URL.
 pub const SUPERUSER_URL: &str = "ACTIONS_TEST_DATABASE_URL";
 const TEMPLATE: &str = "authio_actions_template";
-const ROLES: [&str; 5] = ["core", "worker", "janitor", "admin", "ops"];
+const ROLES: [&str; 6] = ["core", "worker", "janitor", "admin", "ops", "console"];
 
 /// A migrated database with logins `test_core`, `test_worker`, `test_janitor`, `test_admin` and
 /// `test_ops`. The server it lives on is thrown away, so nobody drops it.
@@ -129,9 +129,10 @@ async fn lock(connection: &mut PgConnection) {
 async fn make_logins(connection: &mut PgConnection, server: &Url) {
     let password = server.password().unwrap_or_default();
     for role in ROLES {
-        let exists =
-            sqlx::query("select from pg_roles where rolname = $1").bind(format!("test_{role}")).fetch_optional(&mut *connection).await;
-        if exists.expect("the catalogue").is_none() {
+        // A release before may not know a role.
+        let wanted = "select exists (select from pg_roles where rolname = $1) and not exists (select from pg_roles where rolname = $2)";
+        let wanted = sqlx::query_scalar(wanted).bind(format!("actions_{role}")).bind(format!("test_{role}"));
+        if wanted.fetch_one(&mut *connection).await.expect("the catalogue") {
             let login = format!("create role test_{role} login password '{password}' in role actions_{role}");
             connection.execute(login.as_str()).await.expect("a login");
         }

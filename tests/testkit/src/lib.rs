@@ -4,6 +4,7 @@
 //! For development only: it talks to loopback, and a failure panics with what to do.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a laboratory stops at the first surprise")]
 
+pub mod browser;
 pub mod certificate;
 pub mod database;
 pub mod endpoint;

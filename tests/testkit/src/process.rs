@@ -16,6 +16,7 @@ pub struct Program {
     name: String,
     child: Child,
     log: watch::Receiver<String>,
+    output: watch::Receiver<String>,
 }
 
 impl Program {
@@ -26,28 +27,27 @@ impl Program {
             .env_clear()
             .envs(variables.iter().cloned())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}; build it first", path.display()));
-        let (sender, log) = watch::channel(String::new());
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                sender.send_modify(|log| {
-                    log.push_str(&line);
-                    log.push('\n');
-                });
-            }
-        });
-        Self { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), child, log }
+        let log = read(child.stderr.take().expect("piped"));
+        let output = read(child.stdout.take().expect("piped"));
+        Self { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), child, log, output }
     }
 
     /// Waits until the log holds `text`.
     pub async fn logged(&mut self, text: &str) {
         let found = matches!(tokio::time::timeout(PATIENCE, self.log.wait_for(|log| log.contains(text))).await, Ok(Ok(_)));
         assert!(found, "{} never logged {text:?}:\n{}", self.name, *self.log.borrow());
+    }
+
+    /// Waits until it printed a line with `text`; the line.
+    pub async fn said(&mut self, text: &str) -> String {
+        let found = tokio::time::timeout(PATIENCE, self.output.wait_for(|said| said.contains(text))).await;
+        let said = found.unwrap_or_else(|_| panic!("{} never said {text:?}", self.name)).expect("it runs").clone();
+        said.lines().find(|line| line.contains(text)).unwrap_or_default().to_owned()
     }
 
     /// Everything logged so far.
@@ -82,4 +82,19 @@ impl Program {
         self.signal("TERM").await;
         self.ended().await
     }
+}
+
+/// What comes out of a process, line by line.
+fn read(from: impl tokio::io::AsyncRead + Unpin + Send + 'static) -> watch::Receiver<String> {
+    let (sender, text) = watch::channel(String::new());
+    let mut lines = BufReader::new(from).lines();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            sender.send_modify(|text| {
+                text.push_str(&line);
+                text.push('\n');
+            });
+        }
+    });
+    text
 }

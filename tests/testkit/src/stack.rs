@@ -87,6 +87,16 @@ impl Stack {
         janitor
     }
 
+    /// Starts a console on a free address and waits until it serves: the program and its address.
+    pub async fn console(&self, more: &[(&str, &str)]) -> (Program, String) {
+        let address = crate::scrape::free_address();
+        let mut settings = vec![("ACTIONS_CONSOLE__LISTEN", address.as_str())];
+        settings.extend(more);
+        let mut console = Program::start(&self.programs.join("actions-console"), &[], &self.environment("console", &settings));
+        console.logged("serving the console").await;
+        (console, address)
+    }
+
     /// Makes a project with the roles `member`, `auditor` and `billing_admin`.
     pub async fn project(&self, id: &str) {
         sqlx::query(

@@ -1,0 +1,144 @@
+//! The console: pages for operators and for a project's own people. Every page is a function from rows
+//! to HTML, works without JavaScript, and is shown to nobody who is not signed in.
+//!
+//! Called by `bin/console.rs`. It has no SQL of its own and calls no customer.
+
+mod error;
+mod headers;
+pub mod pages;
+pub mod ways_in;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+
+use self::ways_in::LocalLink;
+use crate::config::{Config, ConfigError, ConsoleLogin};
+use crate::sign::RootKeys;
+use crate::store::{Database, StoreError, schema};
+
+/// The fields of a form, by name.
+pub type Fields = BTreeMap<String, String>;
+
+/// A request whose head, or whose body, takes longer is given up.
+const HALF_SENT: Duration = Duration::from_secs(30);
+
+/// What every page needs.
+pub struct Console {
+    config: Config,
+    database: Database,
+    /// Without them no portal link is read and no secret is shown.
+    keys: Option<RootKeys>,
+    local: Option<LocalLink>,
+}
+
+/// Why the console could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database refused, or could not be reached when starting.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Console {
+    /// Checks configuration and schema. Returns the link that lets its holder in once, where
+    /// `console.login` is `local`.
+    pub async fn prepare(config: Config) -> Result<(Self, Option<String>), ConsoleError> {
+        let database = Database::new(&config.database, "actions-console")?;
+        let keys = match (&config.secrets.root_keys, &config.secrets.root_keys_file) {
+            (None, None) => None,
+            _ => Some(config.root_keys()?),
+        };
+        schema::check(&database).await?;
+        let (local, link) = match config.console.login {
+            Some(ConsoleLogin::Local) => {
+                let (local, token) = LocalLink::new();
+                (Some(local), Some(format!("{}/enter/{token}", config.console.base())))
+            }
+            None => (None, None),
+        };
+        Ok((Self { config, database, keys, local }, link))
+    }
+
+    /// Serves until `stop` resolves.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ConsoleError> {
+        let listen = self.config.console.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|error| ConfigError {
+            key: "console.listen".to_owned(),
+            given: format!("{listen}: {error}"),
+            accepted: "a free address such as 127.0.0.1:8600".to_owned(),
+        })?;
+        tracing::info!(address = %listen, "serving the console");
+        let routes = routes(Arc::new(self));
+        tokio::pin!(stop);
+        loop {
+            let stream = tokio::select! {
+                () = &mut stop => return Ok(()),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "console.listen cannot accept");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        continue;
+                    }
+                },
+            };
+            let service = TowerToHyperService::new(routes.clone());
+            tokio::spawn(async move {
+                let mut server = hyper::server::conn::http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(HALF_SENT);
+                if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                    tracing::debug!(%error, "a browser left");
+                }
+            });
+        }
+    }
+
+    /// Whether browsers come by TLS.
+    fn is_secure(&self) -> bool {
+        self.config.console.base().starts_with("https:")
+    }
+}
+
+fn routes(console: Arc<Console>) -> Router {
+    let ancestors = console.config.console.frame_ancestors.clone();
+    Router::new()
+        .route("/", get(pages::overview::show))
+        .route("/projects", get(pages::projects::list))
+        .route("/projects/{id}", get(pages::projects::show).post(pages::projects::change))
+        .route("/projects/{id}/actions/new", get(pages::action_form::new).post(pages::action_form::create))
+        .route("/actions/{id}", get(pages::action::show))
+        .route("/actions/{id}/edit", get(pages::action_form::edit).post(pages::action_form::save))
+        .route("/actions/{id}/{change}", get(pages::action_changes::ask).post(pages::action_changes::make))
+        .route("/invocations/{id}", get(pages::invocation::show))
+        .route("/audit", get(pages::audit::show))
+        .route("/search", get(pages::search::show))
+        .route("/enter/{token}", get(ways_in::enter))
+        .route("/sign-out", post(ways_in::leave))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/assets/{name}", get(pages::assets::serve))
+        .fallback(async || error::PageError::NotFound)
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(move |request, next| headers::add(ancestors.clone(), request, next)))
+        .with_state(console)
+}
+
+/// Gives up a request that does not come to its end.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(HALF_SENT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
+}

@@ -1,0 +1,96 @@
+//! `/invocations/{id}`: what happened, when, and what to do about it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::layout::page;
+use super::{Page, badge, behind, literal, moment, ms, row, segment, text};
+use crate::console::Console;
+use crate::console::error::PageError;
+use crate::console::ways_in::Person;
+use crate::store::control;
+
+/// The phases of a call, in their order.
+const PHASES: [(&str, &str); 5] = [("dns", "dns"), ("connect", "connect"), ("tls", "tls"), ("first_byte", "first_byte"), ("body", "body")];
+
+/// `GET /invocations/{id}`
+pub async fn show(State(console): State<Arc<Console>>, person: Person, Path(id): Path<String>) -> Page {
+    let found = control::invocation(&console.database, &id).await?.ok_or(PageError::NotFound)?;
+    let invocation = row(&found)?;
+    person.right(&console, &text(&invocation, "project_id")).await?;
+    let body = html! {
+        p { (badge(&text(&invocation, "status"))) @if invocation["test"] == true { " test event" } }
+        @if !text(&invocation, "error").is_empty() { div class="notice" { (text(&invocation, "error")) p class="hint" { (advice(&text(&invocation, "status"))) } } }
+        (timeline(&invocation))
+        h2 { "What it is" }
+        dl class="facts" {
+            dt { "Action" } dd { a href={ "/actions/" (text(&invocation, "action_id")) } { (text(&invocation, "action_id")) } " version " (text(&invocation, "action_version")) }
+            dt { "Project" } dd { a href={ "/projects/" (segment(&text(&invocation, "project_id"))) } { (text(&invocation, "project_id")) } }
+            dt { "Trigger" } dd { (text(&invocation, "trigger")) }
+            dt { "Event" } dd { code { (text(&invocation, "event_id")) } }
+            dt { "Enqueued" } dd { (moment(&invocation, "enqueued_at")) }
+            dt { "Finished" } dd { (moment(&invocation, "finished_at")) }
+            dt { "HTTP status" } dd { (text(&invocation, "http_status")) }
+            dt { "Worker" } dd { (text(&invocation, "worker")) }
+        }
+        h2 { "Outcome" }
+        @if invocation["outcome"].is_null() { p { "Not decided yet." } } @else { pre { code { (pretty(&invocation["outcome"])) } } }
+        (behind(&format!("select * from actions.recent_invocations where invocation_id = {};", literal(&id))))
+    };
+    Ok(page(&person, &id, &body))
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// The wait and each phase of the call, drawn to scale, with the numbers in words.
+fn timeline(invocation: &Value) -> Markup {
+    let mut spans = vec![("queue", invocation["queue_ms"].as_f64().unwrap_or_default())];
+    spans.extend(PHASES.iter().filter_map(|(field, name)| invocation["phases"][*field].as_f64().map(|took| (*name, took))));
+    let whole: f64 = spans.iter().map(|(_, took)| took).sum::<f64>().max(0.001);
+    let mut from = 0.0;
+    let placed: Vec<(usize, &str, f64, f64)> = spans
+        .iter()
+        .enumerate()
+        .map(|(n, (name, took))| {
+            let start = from;
+            from += took;
+            (n, *name, start, *took)
+        })
+        .collect();
+    html! {
+        h2 { "Timeline" }
+        svg class="chart" role="img" aria-label="The wait in the queue and each phase of the call, to scale" viewBox={ "0 0 600 " (placed.len() * 28) } {
+            @for (n, name, start, took) in placed {
+                text x="0" y=(n * 28 + 18) { (name) }
+                rect class="track" x="90" y=(n * 28 + 5) width="400" height="18" rx="3" {}
+                rect class="bar" x=(format!("{:.1}", 90.0 + 400.0 * start / whole)) y=(n * 28 + 5) width=(format!("{:.1}", (400.0 * took / whole).max(1.0))) height="18" rx="1" {}
+                text x="500" y=(n * 28 + 18) { (format!("{took:.2} ms")) }
+            }
+        }
+        p class="hint" { "The call took " (ms(invocation, "duration_ms")) " in all." }
+    }
+}
+
+/// What helps, by how it ended.
+fn advice(status: &str) -> &'static str {
+    match status {
+        "timeout" => "Answer sooner, or raise the action's timeout. Do slow work after you have answered.",
+        "network_error" => {
+            "Check that the name resolves, the port is open and the certificate is valid for that name: actionsctl check-url tells each."
+        }
+        "http_error" => "Look into your endpoint's log at this moment. A 401 says that it has another secret.",
+        "response_invalid" => {
+            "Answer with a JSON object that has a decision, in at most 64 KiB. The /try page shows how an answer is read."
+        }
+        "response_too_large" => "Answer with at most 64 KiB.",
+        "signature_error" => "Sign the raw bytes of the answer with the current secret, and keep the clock right.",
+        "expired" => "The fleet had no result in time; the fault is not your endpoint's. See the overview.",
+        "killed" => "The kill-switch holds the action. Mend the endpoint, send a test event, then re-enable it.",
+        _ => "",
+    }
+}

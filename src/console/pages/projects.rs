@@ -1,0 +1,125 @@
+//! `/projects` and `/projects/{id}`: who may what, roles, and the project's actions.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::html;
+use serde_json::Value;
+
+use super::layout::{page, token};
+use super::{Page, badge, behind, literal, moment, row, rows, segment, text};
+use crate::console::error::PageError;
+use crate::console::ways_in::{Person, Right};
+use crate::console::{Console, Fields};
+use crate::store::{console, control, projects};
+
+/// `GET /projects`
+pub async fn list(State(console): State<Arc<Console>>, person: Person) -> Page {
+    let projects = rows(&console::projects(&console.database, person.whose()).await?)?;
+    let body = html! {
+        @if projects.is_empty() {
+            p { "You see no project. An owner of a project adds you to its members." }
+        } @else {
+            div class="wide" { table {
+                tr { th { "Project" } th { "Name" } th class="number" { "Actions" } th class="number" { "Killed" } }
+                @for project in &projects {
+                    tr {
+                        td { a href={ "/projects/" (segment(&text(project, "project_id"))) } { (text(project, "project_id")) } }
+                        td { (text(project, "name")) }
+                        td class="number" { (text(project, "actions")) } td class="number" { (text(project, "killed")) }
+                    }
+                }
+            } }
+        }
+        (behind("select * from actions.projects order by project_id;"))
+    };
+    Ok(page(&person, "Projects", &body))
+}
+
+/// `GET /projects/{id}`
+pub async fn show(State(console): State<Arc<Console>>, person: Person, Path(id): Path<String>) -> Page {
+    let right = person.right(&console, &id).await?;
+    let project = row(&projects::show(&console.database, &id).await?.ok_or(PageError::NotFound)?)?;
+    let actions = rows(&control::list(&console.database, Some(&id)).await?)?;
+    let members = projects::members(&console.database, &id).await?.map(|members| row(&members)).transpose()?.unwrap_or_default();
+    let body = html! {
+        h2 { "Actions" }
+        @if actions.is_empty() {
+            p { "None yet. An action is an HTTPS endpoint of yours that decides at one of six moments." }
+        } @else {
+            div class="wide" { table {
+                tr { th { "Action" } th { "Trigger" } th { "Endpoint URL" } th { "State" } }
+                @for action in &actions {
+                    tr {
+                        td { a href={ "/actions/" (text(action, "action_id")) } { (text(action, "name")) } }
+                        td { (text(action, "trigger")) } td { (text(action, "endpoint_url")) } td { (badge(state(action))) }
+                    }
+                }
+            } }
+        }
+        (behind(&format!("select * from actions.actions where project_id = {};", literal(&id))))
+        @if right == Right::Change {
+            p class="row" { a class="button" href={ "/projects/" (segment(&id)) "/actions/new" } { "Create action" } }
+        }
+        h2 { "Roles" }
+        dl class="facts" {
+            dt { "Role slugs" } dd { (slugs(&project)) }
+            dt { "roles_action_override" }
+            dd {
+                (badge(if project["roles_action_override"] == true { "enabled" } else { "disabled" }))
+                p class="hint" { "While it is on, a verdict of pre_token_mint may replace a person's roles and permissions in the token. Off, such overrides are dropped and told." }
+                @if right == Right::Change {
+                    form method="post" action={ "/projects/" (segment(&id)) } {
+                        (token(&person))
+                        input type="hidden" name="roles_action_override" value=(project["roles_action_override"] != true);
+                        button class="quiet" { @if project["roles_action_override"] == true { "Disable" } @else { "Enable" } " roles_action_override" }
+                    }
+                }
+            }
+        }
+        h2 { "Members" }
+        div class="wide" { table {
+            tr { th { "E-mail" } th { "Role" } }
+            @for member in members.as_array().into_iter().flatten() { tr { td { (text(member, "email")) } td { (text(member, "role")) } } }
+        } }
+        p class="hint" { "Owners and admins may change the project and are told when an action is killed. Updated " (moment(&project, "updated_at")) "." }
+        p { a href={ "/audit?project=" (segment(&id)) } { "Audit log of this project" } }
+    };
+    Ok(page(&person, &format!("Project {}", text(&project, "name")), &body))
+}
+
+/// `POST /projects/{id}`: the toggle.
+pub async fn change(
+    State(console): State<Arc<Console>>,
+    person: Person,
+    Path(id): Path<String>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, PageError> {
+    person.may_change(&console, &id, &fields).await?;
+    let on = match fields.get("roles_action_override").map(String::as_str) {
+        Some("true") => true,
+        Some("false") => false,
+        _ => return Err(PageError::Refused("roles_action_override is missing; accepted: true, false".to_owned())),
+    };
+    if projects::show(&console.database, &id).await?.is_none() {
+        return Err(PageError::NotFound);
+    }
+    projects::upsert(&console.database, &id, None, Some(on), person.actor()).await?;
+    Ok(Redirect::to(&format!("/projects/{}", segment(&id))).into_response())
+}
+
+/// One word for how an action stands.
+pub(super) fn state(action: &Value) -> &'static str {
+    match (action["killed_at"].is_null(), action["enabled"] == true) {
+        (false, _) => "killed",
+        (true, true) => "enabled",
+        (true, false) => "disabled",
+    }
+}
+
+fn slugs(project: &Value) -> String {
+    let slugs: Vec<&str> = project["role_slugs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if slugs.is_empty() { "none".to_owned() } else { slugs.join(", ") }
+}

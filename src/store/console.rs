@@ -1,0 +1,188 @@
+//! What the console asks for itself: who is signed in, who may what, and what its pages list. What it
+//! changes it changes by the functions of `control` and `projects`. Called by `console`.
+//!
+//! Rows come as the JSON text that PostgreSQL wrote.
+
+use uuid::Uuid;
+
+use super::control::{many, one};
+use super::params::params;
+use super::{Database, StoreError};
+
+/// A person comes in.
+pub const SIGN_IN: &str = "-- sign in: for twelve hours
+insert into actions_private.console_sessions (token_sha256, email, is_operator, project_id, role, expires_at)
+values ($1, $2, $3, $4, $5, clock_timestamp() + interval '12 hours')";
+/// Who comes with a cookie.
+pub const SESSION: &str = "-- session: who is signed in with this cookie
+select s.email, s.is_operator, s.project_id, s.role
+from actions_private.console_sessions as s
+where s.token_sha256 = $1 and s.expires_at > clock_timestamp()";
+/// A person leaves.
+pub const SIGN_OUT: &str = "-- sign out: the cookie opens nothing any more
+delete from actions_private.console_sessions where token_sha256 = $1";
+/// What ended by itself.
+pub const FORGET_ENDED: &str = "-- forget ended: sessions and used links that are over
+with links as (delete from actions_private.console_links_used where expires_at < clock_timestamp() - interval '1 hour')
+delete from actions_private.console_sessions where expires_at < clock_timestamp()";
+/// A portal link opens once, whichever console it is shown to.
+pub const USE_LINK: &str = "-- use link: true for the first to use it before its end
+with used as (
+  insert into actions_private.console_links_used (id, expires_at)
+  select $1, to_timestamp($2) where to_timestamp($2) > clock_timestamp()
+  on conflict do nothing
+  returning 1)
+select exists (select from used)";
+/// What a person is in a project.
+pub const ROLE: &str = "-- role: of a person in a project, by e-mail
+select m.role
+from actions_private.project_members as m
+where m.project_id = $1 and lower(m.email collate \"C\") = lower($2 collate \"C\")";
+/// The projects that somebody may see.
+pub const PROJECTS: &str = "-- projects: all, one, or those of a person
+select json_build_object('project_id', p.project_id, 'name', p.name, 'roles_action_override', p.roles_action_override,
+  'role_slugs', p.role_slugs, 'updated_at', p.updated_at,
+  'actions', (select count(*) from actions.actions as a where a.project_id = p.project_id),
+  'killed', (select count(*) from actions.actions as a where a.project_id = p.project_id and a.killed_at is not null))::text
+from actions.projects as p
+where ($1::boolean or p.project_id = $2 or exists (
+    select from actions_private.project_members as m
+    where m.project_id = p.project_id and lower(m.email collate \"C\") = lower($3 collate \"C\")))
+order by p.project_id
+limit 500";
+/// How the fleet is.
+pub const FLEET: &str = "-- fleet: how it is as a whole
+select json_build_object('health', (select row_to_json(f) from actions.fleet_health as f), 'queue', (select row_to_json(q) from actions.queue_health as q),
+  'latency', (select coalesce(json_agg(l order by l.trigger), '[]') from actions.latency as l),
+  'days', (select coalesce(json_agg(d order by d.day, d.status), '[]') from (
+    select c.day, c.status, sum(c.invocations) as invocations from actions.daily_counts as c where c.day > current_date - 7 group by c.day, c.status) as d),
+  'processes', (select coalesce(json_agg(p order by p.kind, p.host), '[]') from actions.fleet as p where p.alive))::text";
+/// What needs a person.
+pub const ATTENTION: &str = "-- attention: killed actions and rotations that overlap, of all projects, one, or those of a person
+select json_build_object('action_id', a.action_id, 'project_id', a.project_id, 'name', a.name, 'trigger', a.trigger,
+  'killed_at', a.killed_at, 'killed_reason', a.killed_reason, 'previous_secret_until', a.previous_secret_until)::text
+from actions.actions as a
+where (a.killed_at is not null or a.previous_secret_until > now())
+  and ($1::boolean or a.project_id = $2 or exists (
+    select from actions_private.project_members as m
+    where m.project_id = a.project_id and lower(m.email collate \"C\") = lower($3 collate \"C\")))
+order by a.killed_at desc nulls last, a.previous_secret_until
+limit 50";
+/// How far an action is from a trip.
+pub const HEALTH: &str = "-- health: how far an action is from a trip
+select row_to_json(h)::text from actions.action_health as h where h.action_id = $1";
+/// Its versions, newest first.
+pub const VERSIONS: &str = "-- versions: of an action, newest first
+select row_to_json(v)::text
+from actions_private.action_versions as v
+where v.action_id = $1 and exists (select from actions.actions as a where a.action_id = $1)
+order by v.version desc
+limit 200";
+/// The audit log of a project.
+pub const AUDIT: &str = "-- audit: of all projects, or of one; newest first
+select row_to_json(l)::text
+from actions.audit_log as l
+where ($1::text is null or l.project_id = $1) and ($2::text is null or l.action_id = $2)
+order by l.at desc
+limit 200";
+/// Where an id, a host name or an address leads.
+pub const SEARCH: &str = "-- search: projects and actions by name, host, or a member's address
+select json_build_object('project_id', f.project_id, 'action_id', f.action_id, 'what', f.what)::text
+from (
+  select p.project_id, null as action_id, p.name as what from actions.projects as p where p.project_id = $1 or p.name ilike '%' || $2 || '%'
+  union all
+  select a.project_id, a.action_id, a.name || ', ' || a.endpoint_url from actions.actions as a
+  where a.action_id = $1 or lower(a.endpoint_url) like '%' || lower($2) || '%' or a.name ilike '%' || $2 || '%'
+  union all
+  select m.project_id, null, 'member ' || m.email from actions_private.project_members as m where lower(m.email collate \"C\") = lower($1 collate \"C\")
+) as f
+order by f.project_id, f.action_id nulls first
+limit 50";
+
+/// Whose cookie it is, and what it opens.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// As the audit log names the person.
+    pub email: String,
+    /// Sees and may do everything.
+    pub is_operator: bool,
+    /// The project and role of a portal link.
+    pub link: Option<(String, String)>,
+}
+
+/// Whose projects are meant.
+#[derive(Debug, Clone, Copy)]
+pub struct Whose<'a> {
+    /// Everybody's.
+    pub all: bool,
+    /// Or this one.
+    pub project: Option<&'a str>,
+    /// Or those in which this address is a member.
+    pub email: Option<&'a str>,
+}
+
+/// Signs a person in under the SHA-256 of a new cookie, and forgets who is gone.
+pub async fn sign_in(database: &Database, token_sha256: &[u8], session: &Session) -> Result<(), StoreError> {
+    database.execute(FORGET_ENDED, params![]).await?;
+    let (project, role) = session.link.as_ref().map(|(project, role)| (project.as_str(), role.as_str())).unzip();
+    database.execute(SIGN_IN, params![token_sha256, session.email, session.is_operator, project, role]).await
+}
+
+/// Who is signed in with this cookie.
+pub async fn session(database: &Database, token_sha256: &[u8]) -> Result<Option<Session>, StoreError> {
+    let rows = database.rows(SESSION, params![token_sha256]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (project, role): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+    Ok(Some(Session { email: row.try_get(0)?, is_operator: row.try_get(1)?, link: project.zip(role) }))
+}
+
+/// Signs out.
+pub async fn sign_out(database: &Database, token_sha256: &[u8]) -> Result<(), StoreError> {
+    database.execute(SIGN_OUT, params![token_sha256]).await
+}
+
+/// Whether this is the first use of a portal link, before its end in seconds since 1970.
+pub async fn use_link(database: &Database, id: Uuid, expires_unix: f64) -> Result<bool, StoreError> {
+    Ok(database.row(USE_LINK, params![id, expires_unix]).await?.try_get(0)?)
+}
+
+/// What a person is in a project, if anything.
+pub async fn role(database: &Database, project: &str, email: &str) -> Result<Option<String>, StoreError> {
+    Ok(many(database, ROLE, params![project, email]).await?.pop())
+}
+
+/// Projects with the numbers of their actions.
+pub async fn projects(database: &Database, whose: Whose<'_>) -> Result<Vec<String>, StoreError> {
+    many(database, PROJECTS, params![whose.all, whose.project, whose.email]).await
+}
+
+/// How the fleet is, as one JSON object.
+pub async fn fleet(database: &Database) -> Result<String, StoreError> {
+    one(database, FLEET, params![]).await
+}
+
+/// Actions that need a person.
+pub async fn attention(database: &Database, whose: Whose<'_>) -> Result<Vec<String>, StoreError> {
+    many(database, ATTENTION, params![whose.all, whose.project, whose.email]).await
+}
+
+/// How far an action is from a trip.
+pub async fn health(database: &Database, action: &str) -> Result<Option<String>, StoreError> {
+    Ok(many(database, HEALTH, params![action]).await?.pop())
+}
+
+/// The versions of an action, newest first.
+pub async fn versions(database: &Database, action: &str) -> Result<Vec<String>, StoreError> {
+    many(database, VERSIONS, params![action]).await
+}
+
+/// The newest of the audit log: of all projects, of one, of one action.
+pub async fn audit(database: &Database, project: Option<&str>, action: Option<&str>) -> Result<Vec<String>, StoreError> {
+    many(database, AUDIT, params![project, action]).await
+}
+
+/// Projects and actions by what somebody remembers of them.
+pub async fn search(database: &Database, text: &str) -> Result<Vec<String>, StoreError> {
+    let pattern = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    many(database, SEARCH, params![text, pattern]).await
+}

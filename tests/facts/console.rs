@@ -1,0 +1,286 @@
+//! The console: who comes in, who sees what, what a change needs.
+
+use authio_actions_testkit::browser::{Browser, Seen};
+use authio_actions_testkit::endpoint::{HOST, Reply};
+use authio_actions_testkit::process::Program;
+use authio_actions_testkit::stack::Stack;
+use serde_json::Value;
+
+use crate::operator::{Operator, text};
+use crate::support::{answering, enqueue, until};
+
+struct Site {
+    stack: Stack,
+    address: String,
+    action: String,
+    _console: Program,
+}
+
+/// Two projects, one of which has an action, and a console without a local login.
+async fn site() -> Site {
+    let stack = answering(Reply::json("{}")).await;
+    for project in ["p", "q"] {
+        stack.project(project).await;
+    }
+    let action = stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let (console, address) = stack.console(&[]).await;
+    Site { stack, address, action, _console: console }
+}
+
+impl Site {
+    async fn link(&self, project: &str, role: &str, ttl: &str) -> String {
+        let operator = Operator { environment: self.stack.environment("ops", &[]) };
+        let output =
+            operator.run(&["console", "link", "--project", project, "--email", "ada@acme.com", "--role", role, "--ttl", ttl]).await;
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output).trim().rsplit_once("/enter/").unwrap().1.to_owned()
+    }
+
+    /// Somebody who came in by a portal link.
+    async fn person(&self, project: &str, role: &str) -> Browser {
+        let mut browser = Browser::new(&self.address);
+        let seen = browser.get(&format!("/enter/{}", self.link(project, role, "15m").await)).await;
+        assert_eq!((seen.status, seen.header("location")), (303, format!("/projects/{project}").as_str()), "{}", seen.body);
+        browser
+    }
+}
+
+fn is_forbidden(seen: &Seen) {
+    assert_eq!(seen.status, 403, "{}", seen.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_anything_without_signing_in_but_the_health_and_the_assets() {
+    let site = site().await;
+    let mut browser = Browser::new(&site.address);
+    let action = format!("/actions/{}", site.action);
+    for path in ["/", "/projects", "/projects/p", "/audit", "/search?q=p", &action, "/actions/new", "/invocations/inv_1"] {
+        let seen = browser.get(path).await;
+        assert!(seen.status == 401 && !seen.body.contains("Acme"), "{path}: {} {}", seen.status, seen.body);
+    }
+    for path in ["/healthz", "/assets/console.css", "/assets/htmx.min.js"] {
+        assert_eq!(browser.get(path).await.status, 200, "{path}");
+    }
+    let seen = browser.get("/").await;
+    let policy = seen.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none';") && policy.contains("base-uri 'none'") && policy.contains("form-action 'self'"),
+        "{policy}"
+    );
+    assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!((seen.header("referrer-policy"), seen.header("cache-control")), ("same-origin", "no-store"));
+    assert!(!seen.body.contains("style=") && !seen.body.contains("onclick"), "nothing inline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_link_opens_one_project_once_and_for_its_time() {
+    let site = site().await;
+    let token = site.link("p", "viewer", "15m").await;
+    let mut browser = Browser::new(&site.address);
+    let seen = browser.get(&format!("/enter/{token}")).await;
+    assert_eq!(seen.status, 303);
+    let cookie = seen.header("set-cookie");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && !cookie.contains("Secure"), "on loopback: {cookie}");
+    assert_eq!(browser.get("/projects/p").await.status, 200);
+    // Another console, and another person, with the same link.
+    let (_another, address) = site.stack.console(&[]).await;
+    for address in [&site.address, &address] {
+        is_forbidden(&Browser::new(address).get(&format!("/enter/{token}")).await);
+    }
+    let mut forged = token.clone().into_bytes();
+    forged[10] = if forged[10] == b'0' { b'1' } else { b'0' };
+    is_forbidden(&Browser::new(&site.address).get(&format!("/enter/{}", String::from_utf8(forged).unwrap())).await);
+    // Over before it was used: the clock of the database says so.
+    let late = site.link("p", "viewer", "1s").await;
+    until(
+        &site.stack.core,
+        "a second went by",
+        &format!("select clock_timestamp() > '{}'::timestamptz + interval '2 seconds'", now(&site).await),
+    )
+    .await;
+    is_forbidden(&Browser::new(&site.address).get(&format!("/enter/{late}")).await);
+    // The other project's page reads exactly like one that does not exist.
+    let (other, none) = (browser.get("/projects/q").await, browser.get("/projects/nowhere").await);
+    assert_eq!((other.status, &other.body), (404, &none.body));
+}
+
+async fn now(site: &Site) -> String {
+    sqlx::query_scalar("select clock_timestamp()::text").fetch_one(&site.stack.core).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_looks_and_an_admin_changes_with_the_token_of_the_page_alone() {
+    let site = site().await;
+    let (mut viewer, mut admin) = (site.person("p", "viewer").await, site.person("p", "admin").await);
+    let page = format!("/actions/{}", site.action);
+    let disable = format!("{page}/disable");
+    let enabled = async || -> bool {
+        sqlx::query_scalar("select enabled from actions.actions where action_id = $1")
+            .bind(&site.action)
+            .fetch_one(&site.stack.ops)
+            .await
+            .unwrap()
+    };
+    let seen = viewer.get(&page).await;
+    assert!(seen.status == 200 && !seen.body.contains("Rotate secret"), "{}", seen.body);
+    is_forbidden(&viewer.get(&disable).await);
+    is_forbidden(&viewer.post(&disable, &[("csrf_token", &seen.csrf())]).await);
+    // An admin of the project, but not by a form of his.
+    for token in ["", "0000", &seen.csrf()] {
+        is_forbidden(&admin.post(&disable, &[("csrf_token", token)]).await);
+    }
+    is_forbidden(&admin.post(&disable, &[]).await);
+    assert!(enabled().await);
+    let asked = admin.get(&disable).await;
+    assert!(asked.body.contains("Disable"));
+    assert_eq!(admin.post(&disable, &[("csrf_token", &asked.csrf())]).await.status, 303);
+    assert!(!enabled().await);
+    let (event, actor, login): (String, String, String) =
+        sqlx::query_as("select event, actor, login from actions.audit_log order by at desc limit 1")
+            .fetch_one(&site.stack.ops)
+            .await
+            .unwrap();
+    assert_eq!((event.as_str(), actor.as_str(), login.as_str()), ("action.disabled", "ada@acme.com", "test_console"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn membership_is_asked_at_every_request_and_signing_out_ends_the_session_on_the_server() {
+    let site = site().await;
+    let owner = site.stack.database.owner().await;
+    let mut admin = site.person("p", "owner").await;
+    // As somebody who came by an e-mail address would have it.
+    sqlx::query("update actions_private.console_sessions set project_id = null, role = null").execute(&owner).await.unwrap();
+    assert_eq!(admin.get("/projects/p").await.status, 404);
+    for (role, status) in [("viewer", 403), ("Admin", 303)] {
+        sqlx::query("select actions.set_project_members('p', $1::json)")
+            .bind(format!(r#"[{{"email":"ADA@acme.com","role":"{role}"}}]"#))
+            .execute(&site.stack.admin)
+            .await
+            .unwrap();
+        let page = admin.get("/projects/p").await;
+        assert_eq!(page.status, 200);
+        let fields = [("csrf_token", page.csrf()), ("roles_action_override", "false".to_owned())];
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(admin.post("/projects/p", &fields).await.status, status, "{role}");
+    }
+    let copy = admin.clone();
+    let csrf = admin.get("/").await.csrf();
+    assert_eq!(admin.post("/sign-out", &[("csrf_token", &csrf)]).await.status, 303);
+    let mut copy = copy;
+    assert_eq!(copy.get("/projects/p").await.status, 401, "a cookie that somebody kept opens nothing");
+    let left: i64 = sqlx::query_scalar("select count(*) from actions_private.console_sessions").fetch_one(&owner).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_is_made_edited_tested_and_deleted_and_its_secret_is_shown_once() {
+    let site = site().await;
+    let _worker = site.stack.worker(&[]).await;
+    let mut admin = site.person("q", "admin").await;
+    let form = admin.get("/projects/q/actions/new").await;
+    let csrf = form.csrf();
+    for label in ["Trigger", "Endpoint URL", "Name", "Timeout", "Fail mode", "On killed", "Create action"] {
+        assert!(form.body.contains(label), "{label}");
+    }
+    let url = site.stack.endpoint.url("/");
+    let fields = |timeout, url| {
+        [
+            ("csrf_token", csrf.as_str()),
+            ("trigger", "pre_register"),
+            ("name", "<b>Gate</b>"),
+            ("endpoint_url", url),
+            ("timeout_ms", timeout),
+            ("fail_mode", "closed"),
+            ("on_killed", "skip"),
+        ]
+    };
+    let refused = admin.post("/projects/q/actions/new", &fields("7000", &url)).await;
+    assert!(
+        refused.status == 422 && refused.body.contains("timeout_ms is 7000") && refused.body.contains("&lt;b&gt;Gate"),
+        "{}",
+        refused.body
+    );
+    let made = admin.post("/projects/q/actions/new", &fields("1500", &url)).await;
+    let secret = made.body.split("asec_").nth(1).map(|rest| rest.chars().take_while(char::is_ascii_hexdigit).count());
+    assert_eq!((made.status, secret), (200, Some(64)), "{}", made.body);
+    let id: String =
+        sqlx::query_scalar("select action_id from actions.actions where project_id = 'q'").fetch_one(&site.stack.ops).await.unwrap();
+    let page = format!("/actions/{id}");
+    let seen = admin.get(&page).await;
+    assert!(seen.body.contains("&lt;b&gt;Gate") && !seen.body.contains("<b>Gate") && !seen.body.contains("asec_"), "{}", seen.body);
+
+    let renamed = admin
+        .post(&format!("{page}/edit"), &[("csrf_token", &csrf), ("name", "Gate"), ("timeout_ms", "soon"), ("endpoint_url", &url)])
+        .await;
+    assert!(renamed.status == 422 && renamed.body.contains("timeout_ms"), "{}", renamed.body);
+    let renamed = admin
+        .post(&format!("{page}/edit"), &[("csrf_token", &csrf), ("name", "Gate"), ("timeout_ms", "900"), ("endpoint_url", &url)])
+        .await;
+    assert_eq!(renamed.status, 303, "{}", renamed.body);
+    assert!(admin.get(&page).await.body.contains("Restore this version"));
+    assert_eq!(admin.post(&format!("{page}/restore"), &[("csrf_token", &csrf), ("version", "1")]).await.status, 303);
+    let now: Value = sqlx::query_scalar("select row_to_json(a) from actions.actions as a where action_id = $1")
+        .bind(&id)
+        .fetch_one(&site.stack.ops)
+        .await
+        .unwrap();
+    assert_eq!((&now["name"], &now["timeout_ms"], &now["version"]), (&Value::from("<b>Gate</b>"), &Value::from(1500), &Value::from(3)));
+
+    let sent = admin.post(&format!("{page}/test"), &[("csrf_token", &csrf)]).await;
+    assert_eq!(sent.status, 303);
+    until(&site.stack.ops, "it ended", "select count(*) > 0 from actions.recent_invocations where test and finished_at is not null").await;
+    let invocation = admin.get(sent.header("location")).await;
+    assert!(invocation.body.contains("first_byte") && invocation.body.contains("Timeline"), "{}", invocation.body);
+    let file = admin.get(&format!("{page}?format=csv")).await;
+    assert!(
+        file.header("content-type").starts_with("text/csv")
+            && file.body.contains("inv_")
+            && file.body.starts_with("invocation_id,event_id,"),
+        "{}",
+        file.body
+    );
+
+    let rotated = admin.post(&format!("{page}/rotate"), &[("csrf_token", &csrf)]).await;
+    assert!(rotated.body.contains("asec_") && rotated.body != made.body);
+    // What cannot be undone is asked first, also of a form that did not ask.
+    for (change, name) in [("finish", "Finish rotation"), ("delete", "Delete")] {
+        let asked = admin.post(&format!("{page}/{change}"), &[("csrf_token", &csrf)]).await;
+        assert!(asked.status == 200 && asked.body.contains(name) && asked.body.contains("cannot be undone"), "{}", asked.body);
+        assert_eq!(admin.post(&format!("{page}/{change}"), &[("csrf_token", &csrf), ("confirmed", "yes")]).await.status, 303);
+    }
+    assert_eq!(admin.get(&page).await.status, 404);
+    let events: Vec<String> =
+        sqlx::query_scalar("select event from actions.audit_log where action_id = $1 and actor = 'ada@acme.com' order by at")
+            .bind(&id)
+            .fetch_all(&site.stack.ops)
+            .await
+            .unwrap();
+    for event in ["action.created", "action.updated", "action.secret_rotated", "action.deleted"] {
+        assert!(events.iter().any(|one| one == event), "{event}: {events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_started_it_on_loopback_comes_in_once_and_sees_everything() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let event = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    let (mut console, address) = stack.console(&[("ACTIONS_CONSOLE__LOGIN", "local")]).await;
+    let line = console.said("Open the console").await;
+    let token = line.rsplit_once("/enter/").unwrap().1.trim().to_owned();
+    assert!(!console.log().contains(&token), "the log is read by others");
+    let mut browser = Browser::new(&address);
+    assert_eq!(browser.get(&format!("/enter/{token}")).await.status, 303);
+    is_forbidden(&Browser::new(&address).get(&format!("/enter/{token}")).await);
+    let seen = browser.get("/").await;
+    for word in ["The fleet is", "What needs a person", "Seven days by status", "select * from actions.queue_health"] {
+        assert!(seen.body.contains(word), "{word}: {}", seen.body);
+    }
+    for (query, found) in [(&event.event_id, event.id()), (&HOST.to_owned(), "/actions/action_"), (&"p".to_owned(), "/projects/p")] {
+        let seen = browser.get(&format!("/search?q={query}")).await;
+        assert!(seen.body.contains(found), "{query}: {}", seen.body);
+    }
+    assert_eq!(browser.get(&format!("/search?q={}", event.id())).await.header("location"), format!("/invocations/{}", event.id()));
+    assert!(browser.get("/audit").await.body.contains("action.created"));
+}
