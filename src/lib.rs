@@ -32,3 +32,4 @@ pub mod smtp;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+pub mod trial;

@@ -1,7 +1,7 @@
 //! The console: pages for operators and for a project's own people. Every page is a function from rows
 //! to HTML, works without JavaScript, and is shown to nobody who is not signed in.
 //!
-//! Called by `bin/console.rs`. It has no SQL of its own and calls no customer.
+//! Called by `bin/console.rs`. It has no SQL of its own, and calls an endpoint only where somebody tries one.
 
 mod error;
 mod headers;
@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 
 use self::ways_in::LocalLink;
 use crate::config::{Config, ConfigError, ConsoleLogin};
+use crate::egress::Egress;
 use crate::sign::RootKeys;
 use crate::store::{Database, StoreError, schema};
 
@@ -39,6 +40,8 @@ pub struct Console {
     /// Without them no portal link is read and no secret is shown.
     keys: Option<RootKeys>,
     local: Option<LocalLink>,
+    /// What `/try` dials with, under the worker's own rules.
+    egress: Egress,
 }
 
 /// Why the console could not run.
@@ -69,7 +72,8 @@ impl Console {
             }
             None => (None, None),
         };
-        Ok((Self { config, database, keys, local }, link))
+        let egress = Egress::new(&config.egress)?;
+        Ok((Self { config, database, keys, local, egress }, link))
     }
 
     /// Serves until `stop` resolves.
@@ -124,6 +128,7 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/actions/{id}/{change}", get(pages::action_changes::ask).post(pages::action_changes::make))
         .route("/invocations/{id}", get(pages::invocation::show))
         .route("/audit", get(pages::audit::show))
+        .route("/try", get(pages::trial::show).post(pages::trial::run))
         .route("/search", get(pages::search::show))
         .route("/enter/{token}", get(ways_in::enter))
         .route("/sign-out", post(ways_in::leave))

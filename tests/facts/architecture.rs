@@ -20,8 +20,9 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("janitor", &["store", "smtp", "telemetry", "config", "domain", "supervise"]),
         ("client", loops),
         ("program", &["config", "console", "fleet", "janitor", "store"]),
-        ("console", &["store", "sign", "config", "domain"]),
-        ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp"]),
+        ("trial", &["egress", "sign", "judge", "domain"]),
+        ("console", &["store", "egress", "sign", "config", "domain", "trial"]),
+        ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp", "trial"]),
     ])
 }
 

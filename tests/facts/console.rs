@@ -284,3 +284,61 @@ async fn whoever_started_it_on_loopback_comes_in_once_and_sees_everything() {
     assert_eq!(browser.get(&format!("/search?q={}", event.id())).await.header("location"), format!("/invocations/{}", event.id()));
     assert!(browser.get("/audit").await.body.contains("action.created"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trying_an_endpoint_shows_what_would_be_applied_and_changes_nothing() {
+    let site = site().await;
+    let mut viewer = site.person("p", "viewer").await;
+    let form = viewer.get("/try").await;
+    for label in ["Trigger", "Endpoint URL", "Secret", "Event"] {
+        assert!(form.body.contains(label), "{label}");
+    }
+    let (csrf, url, secret) = (form.csrf(), site.stack.endpoint.url("/"), format!("asec_{}", "5".repeat(64)));
+    let fields = |url, event| {
+        [("csrf_token", csrf.as_str()), ("trigger", "pre_register"), ("endpoint_url", url), ("secret", secret.as_str()), ("event", event)]
+    };
+    let tried = viewer.post("/try", &fields(&url, r#"{"user":{"email":"x@y.z"}}"#)).await;
+    assert!(tried.status == 200 && tried.body.contains("first_byte") && tried.body.contains("auth-core would"), "{}", tried.body);
+    assert!(!tried.body.contains(&secret), "the secret is not sent back");
+    let sent = &site.stack.endpoint.requests()[0];
+    assert!(sent.json()["user"]["email"] == "x@y.z" && sent.header("authio-signature").starts_with("t="), "{sent:?}");
+    // The rules of the fleet, without the exception that a person's own machine has.
+    let inside = viewer.post("/try", &fields("http://127.0.0.1/", "{}")).await;
+    assert!(inside.body.contains("ssrf_blocked"), "{}", inside.body);
+    let wrong = viewer.post("/try", &fields(&url, "[1]")).await;
+    assert!(wrong.body.contains("accepted is a JSON object"), "{}", wrong.body);
+    is_forbidden(&viewer.post("/try", &[("trigger", "pre_register"), ("endpoint_url", &url)]).await);
+    assert_eq!(site.stack.endpoint.requests().len(), 1);
+    let written: i64 = sqlx::query_scalar("select count(*) from actions.recent_invocations").fetch_one(&site.stack.ops).await.unwrap();
+    assert_eq!(written, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_an_action_is_filtered_paused_and_asked_for_again() {
+    let site = site().await;
+    let mut viewer = site.person("p", "viewer").await;
+    let event = enqueue(&site.stack.core, "p", "pre_register", "{}").await;
+    let page = format!("/actions/{}", site.action);
+    let seen = viewer.get(&page).await;
+    assert!(seen.body.contains("every 2s") && seen.body.contains("Pause") && seen.body.contains(event.id()), "{}", seen.body);
+    let paused = viewer.get(&format!("{page}?pause=yes")).await;
+    assert!(!paused.body.contains("every 2s") && paused.body.contains("Go on"));
+    let fragment = viewer.get(&format!("{page}?fragment=recent")).await;
+    assert!(fragment.body.starts_with("<div id=\"recent\"") && fragment.body.contains(event.id()) && !fragment.body.contains("<html"));
+    for (filter, is_shown) in [
+        ("status=queued", true),
+        ("status=ok", false),
+        ("trigger=pre_register", true),
+        ("trigger=post_register", false),
+        ("test=true", false),
+        ("override=false", true),
+        ("since=1h", true),
+    ] {
+        let found = viewer.get(&format!("{page}?{filter}")).await.body.contains(event.id());
+        assert_eq!(found, is_shown, "{filter}");
+    }
+    let wrong = viewer.get(&format!("{page}?since=soon")).await;
+    assert!(wrong.status == 422 && wrong.body.contains("accepted are 30m"), "{}", wrong.body);
+    let wrong = viewer.get(&format!("{page}?status=nice")).await;
+    assert!(wrong.status == 422 && wrong.body.contains("nice"), "{}", wrong.body);
+}

@@ -46,8 +46,11 @@ async fn main() {
     measure::run(&stack, &screen).await;
 
     if keep {
-        connect(&stack, &screen);
+        let (mut console, _) = stack.console(&[("ACTIONS_CONSOLE__LOGIN", "local"), ("ACTIONS_LOG__FILTER", "info")]).await;
+        let link = console.said("Open the console").await;
+        connect(&stack, &screen, link.rsplit(' ').next().unwrap_or_default());
         tokio::signal::ctrl_c().await.expect("a signal");
+        assert!(console.drained().await.success(), "the console did not leave in order:\n{}", console.log());
     }
     screen.step("Leaving: the workers drain, the janitor gives up its lead");
     for program in workers.iter_mut().chain([&mut janitor]) {
@@ -57,8 +60,10 @@ async fn main() {
 }
 
 /// How to look around in a stack that stays.
-fn connect(stack: &Stack, screen: &Screen) {
+fn connect(stack: &Stack, screen: &Screen, link: &str) {
     screen.chapter("The stack stays up until you press Ctrl-C");
+    screen.say("The console, with a link that opens once:");
+    screen.copy(link);
     for (role, what) in [("core", "as auth-core"), ("admin", "as control plane"), ("ops", "as operator")] {
         screen.say(&format!("{what}:"));
         screen.copy(&format!("psql '{}'", stack.database.url(role)));

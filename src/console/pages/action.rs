@@ -66,9 +66,12 @@ pub async fn show(
     if filters.get("format").is_some_and(|format| format == "csv") {
         return csv(&console, &id, &filters).await;
     }
+    let recent = recent(&console, &id, &filters, PAGE).await?;
+    if filters.get("fragment").is_some_and(|fragment| fragment == "recent") {
+        return Ok(live(&id, &filters, &recent).into_response());
+    }
     let health = console::health(&console.database, &id).await?.map(|health| row(&health)).transpose()?.unwrap_or_default();
     let versions = rows(&console::versions(&console.database, &id).await?)?;
-    let recent = recent(&console, &id, &filters, PAGE).await?;
     let body = html! {
         p {
             (badge(state(&action))) " on " (text(&action, "trigger")) " of project "
@@ -83,7 +86,7 @@ pub async fn show(
         (secrets(&action))
         h2 { "Recent invocations" }
         (filter_form(&filters))
-        (invocations::table(&recent))
+        (live(&id, &filters, &recent))
         (behind(&format!("select * from actions.find_invocations({}, n => {PAGE});", literal(&id))))
         (history(&person, &action, &versions, right))
         p { a href={ "/audit?project=" (segment(&text(&action, "project_id"))) "&action=" (id) } { "Audit log of this action" } }
@@ -129,12 +132,12 @@ fn gauge(health: &Value) -> Markup {
     ];
     html! {
         h2 { "How far from a trip" }
-        svg class="chart" role="img" aria-label="How far each condition of the kill-switch is from its limit" viewBox="0 0 600 84" {
+        svg class="chart" role="img" aria-label="How far each condition of the kill-switch is from its limit" viewBox="0 0 400 84" {
             @for (n, (name, now, left)) in conditions.iter().enumerate() {
                 text x="0" y=(n * 28 + 18) { (name) }
-                rect class="track" x="110" y=(n * 28 + 5) width="260" height="18" rx="3" {}
-                rect class=(if share(*now, *left) >= 0.7 { "over" } else { "bar" }) x="110" y=(n * 28 + 5) width=(format!("{:.1}", 260.0 * share(*now, *left))) height="18" rx="3" {}
-                text x="382" y=(n * 28 + 18) { (format!("{now:.0}, {left:.0} more trip it")) }
+                rect class="track" x="85" y=(n * 28 + 5) width="185" height="18" rx="3" {}
+                rect class=(if share(*now, *left) >= 0.7 { "over" } else { "bar" }) x="85" y=(n * 28 + 5) width=(format!("{:.1}", 185.0 * share(*now, *left))) height="18" rx="3" {}
+                text x="278" y=(n * 28 + 18) { (format!("{now:.0}, {left:.0} more trip it")) }
             }
         }
         p class="hint" {
@@ -207,12 +210,32 @@ fn filter_form(filters: &Fields) -> Markup {
         form class="row" method="get" {
             label { "Status" select name="status" { option value="" { "any" }
                 @for status in ["queued", "running"].into_iter().chain(Status::ALL.iter().map(|status| status.as_str())) { option value=(status) selected[is("status", status)] { (status) } } } }
+            label { "Trigger" select name="trigger" { option value="" { "any" } @for trigger in triggers() { option value=(trigger) selected[is("trigger", trigger)] { (trigger) } } } }
             label { "Test" select name="test" { option value="" { "any" } option value="true" selected[is("test", "true")] { "tests" } option value="false" selected[is("test", "false")] { "no tests" } } }
             label { "Override" select name="override" { option value="" { "any" } option value="true" selected[is("override", "true")] { "overrode" } option value="false" selected[is("override", "false")] { "did not" } } }
             label { "Since" select name="since" {
                 @for (value, name) in [("", "any time"), ("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days")] { option value=(value) selected[is("since", value)] { (name) } } } }
             button class="quiet" { "Filter" }
             a class="button quiet" href={ "?" (query) "format=csv" } { "CSV" }
+        }
+    }
+}
+
+/// The list; where there is JavaScript, it is asked for again every two seconds until somebody pauses it.
+fn live(id: &str, filters: &Fields, recent: &[Value]) -> Markup {
+    let is_paused = filters.contains_key("pause");
+    let query = |leave: &str, add: &str| {
+        let kept = filters.iter().filter(|(name, _)| !["fragment", leave].contains(&name.as_str()));
+        kept.map(|(name, value)| format!("{}={}&", segment(name), segment(value))).collect::<String>() + add
+    };
+    html! {
+        div id="recent" hx-get=[(!is_paused).then(|| format!("/actions/{id}?{}", query("", "fragment=recent")))]
+            hx-trigger=[(!is_paused).then_some("every 2s")] hx-swap="outerHTML" {
+            p class="row" {
+                @if is_paused { a class="button quiet" href={ "?" (query("pause", "")) "#recent" } { "Go on" } }
+                @else { a class="button quiet" href={ "?" (query("", "pause=yes")) "#recent" } { "Pause" } }
+            }
+            (invocations::table(recent))
         }
     }
 }
@@ -228,13 +251,16 @@ async fn recent(console: &Console, id: &str, filters: &Fields, most: i32) -> Res
         project: None,
         status: given("status"),
         since,
-        most: if given("test").or(given("override")).is_some() { FILE } else { most },
+        most: if ["test", "override", "trigger"].iter().any(|name| given(name).is_some()) { FILE } else { most },
     };
     let mut found = rows(&control::invocations(&console.database, &wanted).await?)?;
     for (name, field) in [("test", "test"), ("override", "overrode")] {
         if let Some(value) = given(name) {
             found.retain(|one| (one[field] == true) == (value == "true"));
         }
+    }
+    if let Some(trigger) = given("trigger") {
+        found.retain(|one| one["trigger"] == trigger);
     }
     found.truncate(usize::try_from(most).unwrap_or_default());
     Ok(found)

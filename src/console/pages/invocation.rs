@@ -11,6 +11,7 @@ use super::{Page, badge, behind, literal, moment, ms, row, segment, text};
 use crate::console::Console;
 use crate::console::error::PageError;
 use crate::console::ways_in::Person;
+use crate::domain::Status;
 use crate::store::control;
 
 /// The phases of a call, in their order.
@@ -64,12 +65,12 @@ fn timeline(invocation: &Value) -> Markup {
         .collect();
     html! {
         h2 { "Timeline" }
-        svg class="chart" role="img" aria-label="The wait in the queue and each phase of the call, to scale" viewBox={ "0 0 600 " (placed.len() * 28) } {
+        svg class="chart" role="img" aria-label="The wait in the queue and each phase of the call, to scale" viewBox={ "0 0 400 " (placed.len() * 28) } {
             @for (n, name, start, took) in placed {
                 text x="0" y=(n * 28 + 18) { (name) }
-                rect class="track" x="90" y=(n * 28 + 5) width="400" height="18" rx="3" {}
-                rect class="bar" x=(format!("{:.1}", 90.0 + 400.0 * start / whole)) y=(n * 28 + 5) width=(format!("{:.1}", (400.0 * took / whole).max(1.0))) height="18" rx="1" {}
-                text x="500" y=(n * 28 + 18) { (format!("{took:.2} ms")) }
+                rect class="track" x="75" y=(n * 28 + 5) width="250" height="18" rx="3" {}
+                rect class="bar" x=(format!("{:.1}", 75.0 + 250.0 * start / whole)) y=(n * 28 + 5) width=(format!("{:.1}", (250.0 * took / whole).max(1.0))) height="18" rx="1" {}
+                text x="332" y=(n * 28 + 18) { (format!("{took:.2} ms")) }
             }
         }
         p class="hint" { "The call took " (ms(invocation, "duration_ms")) " in all." }
@@ -77,20 +78,19 @@ fn timeline(invocation: &Value) -> Markup {
 }
 
 /// What helps, by how it ended.
-fn advice(status: &str) -> &'static str {
+pub(super) fn advice(status: &str) -> &'static str {
+    let Ok(status) = status.parse::<Status>() else { return "" };
     match status {
-        "timeout" => "Answer sooner, or raise the action's timeout. Do slow work after you have answered.",
-        "network_error" => {
+        Status::Ok | Status::Rejected => "",
+        Status::Timeout => "Answer sooner, or raise the action's timeout. Do slow work after you have answered.",
+        Status::NetworkError => {
             "Check that the name resolves, the port is open and the certificate is valid for that name: actionsctl check-url tells each."
         }
-        "http_error" => "Look into your endpoint's log at this moment. A 401 says that it has another secret.",
-        "response_invalid" => {
-            "Answer with a JSON object that has a decision, in at most 64 KiB. The /try page shows how an answer is read."
-        }
-        "response_too_large" => "Answer with at most 64 KiB.",
-        "signature_error" => "Sign the raw bytes of the answer with the current secret, and keep the clock right.",
-        "expired" => "The fleet had no result in time; the fault is not your endpoint's. See the overview.",
-        "killed" => "The kill-switch holds the action. Mend the endpoint, send a test event, then re-enable it.",
-        _ => "",
+        Status::HttpError => "Look into your endpoint's log at this moment. A 401 says that it has another secret.",
+        Status::InvalidResponse => "Answer with a JSON object that has a decision, in at most 64 KiB. Try shows how an answer is read.",
+        Status::InvalidSignature => "Sign the raw bytes of the answer with the current secret, and keep the clock right.",
+        Status::SsrfBlocked => "Use an https URL whose name leads to public addresses alone.",
+        Status::Expired => "The fleet had no result in time; the fault is not your endpoint's. See the overview.",
+        Status::Killed => "The kill-switch holds the action. Mend the endpoint, send a test event, then re-enable it.",
     }
 }

@@ -15,6 +15,7 @@ pub fn page(person: &Person, title: &str, body: &Markup) -> Markup {
                     a href="/" { "Overview" }
                     a href="/projects" { "Projects" }
                     a href="/audit" { "Audit log" }
+                    a href="/try" { "Try" }
                 }
                 form class="search" method="get" action="/search" role="search" {
                     label { span class="unseen" { "Search" } input type="search" name="q" placeholder="id, host or e-mail" maxlength="200"; }

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod overview;
 pub mod projects;
 pub mod search;
+pub mod trial;
 
 use maud::{Markup, html};
 use serde_json::Value;

@@ -120,12 +120,12 @@ fn week(days: &Value) -> Markup {
         @if sums.is_empty() {
             p { "Nothing was counted yet." }
         } @else {
-            svg class="chart" role="img" aria-label="Share of each status" viewBox={ "0 0 600 " (sums.len() * 28) } {
+            svg class="chart" role="img" aria-label="Share of each status" viewBox={ "0 0 400 " (sums.len() * 28) } {
                 @for (n, (status, count)) in sums.iter().enumerate() {
                     text x="0" y=(n * 28 + 18) { (status) }
-                    rect class="track" x="130" y=(n * 28 + 5) width="330" height="18" rx="3" {}
-                    rect class="bar" x="130" y=(n * 28 + 5) width=(format!("{:.1}", 330.0 * count / total)) height="18" rx="3" {}
-                    text x="470" y=(n * 28 + 18) { (format!("{count:.0} · {:.2} %", 100.0 * count / total)) }
+                    rect class="track" x="120" y=(n * 28 + 5) width="150" height="18" rx="3" {}
+                    rect class="bar" x="120" y=(n * 28 + 5) width=(format!("{:.1}", 150.0 * count / total)) height="18" rx="3" {}
+                    text x="278" y=(n * 28 + 18) { (format!("{count:.0} · {:.2} %", 100.0 * count / total)) }
                 }
             }
         }
