@@ -182,6 +182,66 @@ pub struct Console {
     pub public_url: Option<String>,
     pub login: Option<ConsoleLogin>,
     pub frame_ancestors: Vec<String>,
+    pub oidc: Oidc,
+}
+
+/// Where people sign in with an account of theirs. All of the first three, or none.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    pub issuer: Option<String>,
+    pub client_id: Option<String>,
+    pub client_secret: Option<Hidden>,
+    pub client_secret_file: Option<PathBuf>,
+    pub operators_group: Option<String>,
+}
+
+impl Oidc {
+    /// Issuer, client id and client secret; `None` where nobody signs in this way.
+    pub fn client(&self) -> Result<Option<(&str, &str, Hidden)>, ConfigError> {
+        let secret = match (&self.client_secret, &self.client_secret_file) {
+            (None, None) => None,
+            (Some(secret), None) => Some(secret.clone()),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    ConfigError::new(
+                        "console.oidc.client_secret_file",
+                        format!("{}: {error}", path.display()),
+                        "the path of a readable file",
+                    )
+                })?;
+                Some(Hidden(text.trim().to_owned()))
+            }
+            (Some(_), Some(_)) => {
+                return Err(ConfigError::new(
+                    "console.oidc.client_secret",
+                    "given together with console.oidc.client_secret_file",
+                    "one of the two",
+                ));
+            }
+        };
+        match (&self.issuer, &self.client_id, secret) {
+            (None, None, None) => Ok(None),
+            (None, _, _) => Err(ConfigError::missing("console.oidc.issuer", "https://login.example.com")),
+            (_, None, _) => Err(ConfigError::missing("console.oidc.client_id", "what the issuer calls the console")),
+            (_, _, None) => Err(ConfigError::missing("console.oidc.client_secret", "what the issuer gave the console")),
+            (Some(issuer), Some(id), Some(secret)) => {
+                let is_loopback = |url: &url::Url| match url.host() {
+                    Some(url::Host::Domain(name)) => name == "localhost",
+                    Some(url::Host::Ipv4(address)) => address.is_loopback(),
+                    Some(url::Host::Ipv6(address)) => address.is_loopback(),
+                    None => false,
+                };
+                let is_safe =
+                    url::Url::parse(issuer).is_ok_and(|url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url));
+                if !is_safe {
+                    let accepted = "an https:// URL, or http:// on loopback";
+                    return Err(ConfigError::new("console.oidc.issuer", format!("{issuer:?}"), accepted));
+                }
+                Ok(Some((issuer, id, secret)))
+            }
+        }
+    }
 }
 
 /// How people come in beside portal links.
@@ -207,6 +267,7 @@ impl Console {
                 return Err(ConfigError::new("console.public_url", format!("{text:?}"), accepted));
             }
         }
+        self.oidc.client()?;
         for origin in &self.frame_ancestors {
             // It becomes part of a header's directive.
             let is_source = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
@@ -378,7 +439,10 @@ fn merge_variable(layers: Figment, name: &str, value: &str) -> Result<Figment, C
         let accepted = "ACTIONS_<SECTION>__<KEY>, such as ACTIONS_WORKER__POLL_MS";
         return Err(ConfigError::new(name, "a variable that names no section and key", accepted));
     }
-    let dotted = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
+    let (section, key) = (section.to_lowercase(), key.to_lowercase());
+    // What lies in a table is named by one more step: ACTIONS_CONSOLE__OIDC__ISSUER.
+    let key = key.strip_prefix("oidc__").filter(|_| section == "console").map_or(key.clone(), |name| format!("oidc.{name}"));
+    let dotted = format!("{section}.{key}");
     let document = format!("{dotted} = {value}");
     let is_toml = !value.contains('\n') && Figment::from(Toml::string(&document)).find_value(&dotted).is_ok();
     if is_toml { merge(layers, Toml::string(&document)) } else { merge(layers, Serialized::default(&dotted, value)) }
@@ -388,7 +452,10 @@ fn from_figment(layers: &Figment, error: &figment::Error) -> ConfigError {
     use figment::error::{Actual, Kind};
     // A key is a section and a name; what lies deeper is part of its value.
     let key = error.path.iter().take(2).cloned().collect::<Vec<_>>().join(".");
-    let sensitive = key.contains("url") || key.contains("root_keys") || ["database", "secrets", "smtp"].contains(&key.as_str());
+    let sensitive = key.contains("url")
+        || key == "console.oidc"
+        || key.contains("root_keys")
+        || ["database", "secrets", "smtp"].contains(&key.as_str());
     let show = |actual: &Actual| match actual {
         Actual::Map => "a table".to_owned(),
         Actual::Seq => "a list".to_owned(),
@@ -513,6 +580,23 @@ mod tests {
         assert!(!shown.contains("hunter2") && !shown.contains(&key), "{shown}");
     }
 
+    #[test]
+    fn the_secret_of_the_provider_is_shown_by_no_error_and_by_no_command() {
+        let given = [("ACTIONS_CONSOLE__OIDC__CLIENT_SECRET", "hunter2"), ("ACTIONS_CONSOLE__OIDC__ISSUER", "https://login.example.com")];
+        let error = load(&given).unwrap_err();
+        assert!(error.key == "console.oidc.client_id" && !error.to_string().contains("hunter2"), "{error}");
+        let error = load(&[("ACTIONS_CONSOLE__OIDC", r#"{client_secret = "hunter2", issuer = 7}"#)]).unwrap_err();
+        assert!(error.key == "console.oidc" && !error.to_string().contains("hunter2"), "{error}");
+        for issuer in ["http://login.example.com", "login.example.com", "ftp://127.0.0.1"] {
+            let all = [given[0], ("ACTIONS_CONSOLE__OIDC__CLIENT_ID", "c"), ("ACTIONS_CONSOLE__OIDC__ISSUER", issuer)];
+            assert_eq!(load(&all).unwrap_err().key, "console.oidc.issuer", "{issuer}");
+        }
+        let environment = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let shown = shown::shown(None, environment).unwrap();
+        let oidc = shown.iter().find(|one| one.key == "console.oidc").unwrap();
+        assert!(oidc.value["issuer"] == "https://login.example.com" && !oidc.value.to_string().contains("hunter2"), "{}", oidc.value);
+    }
+
     /// A wrong value of every kind for every key: the error names that key, once.
     #[test]
     fn whatever_kind_of_value_is_wrong_its_key_is_named_once_with_what_is_accepted() {
@@ -528,11 +612,9 @@ mod tests {
                 refused += 1;
                 assert_eq!(error.key, *key, "{variable}={value}: {error}");
                 assert!(!error.given.is_empty() && !error.accepted.is_empty(), "{variable}={value}: {error}");
-                let is_secret = key.contains("url") || key.contains("root_keys");
-                assert!(
-                    !(is_secret && key != "dashboard.url" && key != "secrets.root_keys_file" && error.to_string().contains("hunter2")),
-                    "{error}"
-                );
+                let is_open = ["dashboard.url", "console.public_url", "secrets.root_keys_file"].contains(&key.as_str());
+                let is_secret = (key.contains("url") || key.contains("root_keys")) && !is_open;
+                assert!(!(is_secret && error.to_string().contains("hunter2")), "{error}");
             }
             let under = format!("{key}.deeper = 1");
             let error = load_file(&under).err().filter(|error| error.key == *key);

@@ -79,7 +79,7 @@ fn hidden(key: &str, value: serde_json::Value) -> serde_json::Value {
         Value::String(text) if is_secret(key) => Value::String(without_keys(&text)),
         Value::String(text) => Value::String(without_password(&text)),
         Value::Array(parts) => parts.into_iter().map(|part| hidden(key, part)).collect(),
-        Value::Object(parts) => parts.into_iter().map(|(name, part)| (name, hidden(key, part))).collect(),
+        Value::Object(parts) => parts.into_iter().map(|(name, part)| (name.clone(), hidden(&format!("{key}.{name}"), part))).collect(),
         other if is_secret(key) && !other.is_null() => Value::String(HIDDEN.to_owned()),
         other => other,
     }

@@ -16,6 +16,8 @@ pub enum PageError {
     SignIn,
     /// A link that is forged, over, or was used.
     Link,
+    /// The identity provider did not do its part; the log says what.
+    Provider,
     /// Not by this person, or not by this form.
     Forbidden(&'static str),
     /// The interface refused what was given.
@@ -42,12 +44,17 @@ impl IntoResponse for PageError {
             Self::SignIn => (
                 StatusCode::UNAUTHORIZED,
                 "Sign in",
-                "Open the console by the link in your dashboard, or ask your operator for one: actionsctl console link.".to_owned(),
+                "Open the console by the link in your dashboard, or sign in below where your operator has set that up.".to_owned(),
             ),
             Self::Link => (
                 StatusCode::FORBIDDEN,
                 "This link opens nothing",
                 "It was used before, its time is over, or it was cut. Ask for another one where you got it.".to_owned(),
+            ),
+            Self::Provider => (
+                StatusCode::BAD_GATEWAY,
+                "Not signed in",
+                "The identity provider did not answer as it should; the console's log says how. Try again in a moment.".to_owned(),
             ),
             Self::Forbidden(why) => (StatusCode::FORBIDDEN, "Not allowed", why.to_owned()),
             Self::Refused(why) => (StatusCode::UNPROCESSABLE_ENTITY, "Not changed", why),
@@ -60,7 +67,8 @@ impl IntoResponse for PageError {
                 )
             }
         };
-        let page = layout::plain(title, &html! { p { (text) } p { a href="/" { "To the overview" } } });
+        let way_on = if status == StatusCode::UNAUTHORIZED { ("/sign-in", "Sign in") } else { ("/", "To the overview") };
+        let page = layout::plain(title, &html! { p { (text) } p { a class="button" href=(way_on.0) { (way_on.1) } } });
         (status, page).into_response()
     }
 }

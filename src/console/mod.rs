@@ -22,6 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use self::ways_in::LocalLink;
+use self::ways_in::oidc::{self, Provider};
 use crate::config::{Config, ConfigError, ConsoleLogin};
 use crate::egress::Egress;
 use crate::sign::RootKeys;
@@ -40,6 +41,7 @@ pub struct Console {
     /// Without them no portal link is read and no secret is shown.
     keys: Option<RootKeys>,
     local: Option<LocalLink>,
+    provider: Option<Provider>,
     /// What `/try` dials with, under the worker's own rules.
     egress: Egress,
 }
@@ -73,7 +75,8 @@ impl Console {
             None => (None, None),
         };
         let egress = Egress::new(&config.egress)?;
-        Ok((Self { config, database, keys, local, egress }, link))
+        let provider = Provider::prepare(&config)?;
+        Ok((Self { config, database, keys, local, provider, egress }, link))
     }
 
     /// Serves until `stop` resolves.
@@ -131,6 +134,8 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/try", get(pages::trial::show).post(pages::trial::run))
         .route("/search", get(pages::search::show))
         .route("/enter/{token}", get(ways_in::enter))
+        .route("/sign-in", get(oidc::leave_for_provider))
+        .route("/sign-in/back", get(oidc::come_back))
         .route("/sign-out", post(ways_in::leave))
         .route("/healthz", get(async || "ok\n"))
         .route("/assets/{name}", get(pages::assets::serve))

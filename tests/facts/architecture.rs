@@ -26,6 +26,13 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
     ])
 }
 
+#[test]
+fn customers_endpoints_are_never_called_with_reqwest() {
+    for (room, file, text) in rooms() {
+        assert!(room == "console" || !text.contains("reqwest"), "{}: it resolves names itself", file.display());
+    }
+}
+
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries

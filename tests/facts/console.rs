@@ -3,8 +3,9 @@
 use authio_actions_testkit::browser::{Browser, Seen};
 use authio_actions_testkit::endpoint::{HOST, Reply};
 use authio_actions_testkit::process::Program;
+use authio_actions_testkit::provider::{CLIENT, Provider};
 use authio_actions_testkit::stack::Stack;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::operator::{Operator, text};
 use crate::support::{answering, enqueue, until};
@@ -341,4 +342,69 @@ async fn the_list_of_an_action_is_filtered_paused_and_asked_for_again() {
     assert!(wrong.status == 422 && wrong.body.contains("accepted are 30m"), "{}", wrong.body);
     let wrong = viewer.get(&format!("{page}?status=nice")).await;
     assert!(wrong.status == 422 && wrong.body.contains("nice"), "{}", wrong.body);
+}
+
+/// A console where people sign in at a provider, and how far somebody with these claims comes.
+async fn signed_in(address: &str, provider: &Provider, claims: &Value) -> (Browser, Seen) {
+    let mut browser = Browser::new(address);
+    let leaving = browser.get("/sign-in").await;
+    assert_eq!(leaving.status, 303, "{}", leaving.body);
+    let to = url::Url::parse(leaving.header("location")).unwrap();
+    let state = to.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let seen = browser.get(&format!("/sign-in/back?code={}&state={state}", provider.code(&to, claims))).await;
+    (browser, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_sign_in_at_their_provider_and_what_it_has_not_verified_opens_nothing() {
+    let stack = answering(Reply::json("{}")).await;
+    for project in ["p", "q"] {
+        stack.project(project).await;
+    }
+    let members = r#"[{"email":"ada@acme.com","role":"owner"}]"#;
+    sqlx::query("select actions.set_project_members('p', $1::json)").bind(members).execute(&stack.admin).await.unwrap();
+    let provider = Provider::start().await;
+    let (console, address) = stack
+        .console(&[
+            ("ACTIONS_CONSOLE__OIDC__ISSUER", &provider.issuer),
+            ("ACTIONS_CONSOLE__OIDC__CLIENT_ID", CLIENT.0),
+            ("ACTIONS_CONSOLE__OIDC__CLIENT_SECRET", CLIENT.1),
+            ("ACTIONS_CONSOLE__OIDC__OPERATORS_GROUP", "actions-operators"),
+        ])
+        .await;
+    let ada = json!({"email": "Ada@acme.com", "email_verified": true, "groups": ["others"]});
+    let (mut browser, seen) = signed_in(&address, &provider, &ada).await;
+    assert_eq!((seen.status, seen.header("location")), (303, "/"), "{} {}", seen.body, console.log());
+    assert_eq!((browser.get("/projects/p").await.status, browser.get("/projects/q").await.status), (200, 404));
+    let operator = json!({"email": "ops@authio.example", "email_verified": true, "groups": ["actions-operators"]});
+    let (mut browser, _) = signed_in(&address, &provider, &operator).await;
+    assert_eq!((browser.get("/projects/p").await.status, browser.get("/projects/q").await.status), (200, 200));
+
+    // An address that is not verified, and tokens that are not for us, not of now, or not of this request.
+    let with = |name: &str, value: Value| {
+        let mut claims = ada.clone();
+        claims[name] = value;
+        claims
+    };
+    for (claims, status) in [
+        (with("email_verified", json!(false)), 403),
+        (json!({"email": "ada@acme.com"}), 403),
+        (with("nonce", json!("another")), 502),
+        (with("aud", json!("another")), 502),
+        (with("iss", json!("http://127.0.0.1:1")), 502),
+        (with("exp", json!(1)), 502),
+    ] {
+        let (mut browser, seen) = signed_in(&address, &provider, &claims).await;
+        assert_eq!(seen.status, status, "{claims}");
+        assert_eq!(browser.get("/projects").await.status, 401, "{claims}");
+    }
+    // Somebody else's browser, or another state.
+    let mut browser = Browser::new(&address);
+    let leaving = browser.get("/sign-in").await;
+    let to = url::Url::parse(leaving.header("location")).unwrap();
+    let state = to.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let back = |state: &str| format!("/sign-in/back?code={}&state={state}", provider.code(&to, &ada));
+    is_forbidden(&Browser::new(&address).get(&back(&state)).await);
+    is_forbidden(&browser.get(&back("x")).await);
+    assert_eq!(browser.get(&back(&state)).await.status, 303);
 }

@@ -1,6 +1,7 @@
 //! Who comes in, and how: each way ends in a session, whose cookie is the only thing that a browser has.
 
 mod local;
+pub mod oidc;
 
 use std::sync::Arc;
 
@@ -105,7 +106,7 @@ impl FromRequestParts<Arc<Console>> for Person {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Self, PageError> {
-        let token = cookie(&parts.headers).ok_or(PageError::SignIn)?;
+        let token = cookie(&parts.headers, COOKIE_NAME).ok_or(PageError::SignIn)?;
         let session = console::session(&console.database, &sha256(token)).await?.ok_or(PageError::SignIn)?;
         Ok(Self::of(session, token))
     }
@@ -115,14 +116,14 @@ fn sha256(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|header| header.to_str().ok())
         .flat_map(|header| header.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE_NAME)
+        .find(|(known, _)| *known == name)
         .map(|(_, value)| value)
 }
 
@@ -165,7 +166,7 @@ pub async fn leave(
     Form(fields): Form<Fields>,
 ) -> Result<Response, PageError> {
     person.sent(&fields)?;
-    if let Some(token) = cookie(&headers) {
+    if let Some(token) = cookie(&headers, COOKIE_NAME) {
         console::sign_out(&console.database, &sha256(token)).await?;
     }
     Ok((StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, set_cookie(&console, "", 0))]).into_response())

@@ -13,6 +13,7 @@ pub mod mail_server;
 pub mod name_server;
 pub mod pooler;
 pub mod process;
+pub mod provider;
 pub mod receiver;
 pub mod scrape;
 pub mod server;
