@@ -51,7 +51,13 @@ async fn full(stack: &Stack, project: &str) {
     let counted =
         "insert into actions_private.daily_counts (day, project_id, action_id, trigger, status, test, invocations, called, duration_ms)
         values (now() - interval '90 days', $1, $2, 'pre_register', 'ok', false, 1, 1, 1)";
-    sqlx::query(counted).bind(project).bind(&id).execute(&stack.database.owner().await).await.unwrap();
+    let owner = stack.database.owner().await;
+    sqlx::query(counted).bind(project).bind(&id).execute(&owner).await.unwrap();
+    // One of its people in the console, and one who came by a link to it.
+    let signed_in = "insert into actions_private.console_sessions (token_sha256, email, is_operator, project_id, role, expires_at)
+        values (sha256($1::bytea || '1'), 'OLGA@' || $2 || '.example', false, null, null, now() + interval '1 hour'),
+          (sha256($1::bytea || '2'), 'guest@acme.com', false, $2, 'viewer', now() + interval '1 hour')";
+    sqlx::query(signed_in).bind(project.as_bytes()).bind(project).execute(&owner).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
