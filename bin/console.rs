@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use authio_actions::console::Console;
-use authio_actions::{program, telemetry};
+use authio_actions::program;
+use authio_actions::telemetry::{self, Metrics};
 use clap::Parser;
 
 /// Serves the console: how the fleet is, actions and their invocations, changes, the audit log.
@@ -31,7 +33,9 @@ fn main() -> ExitCode {
         let stop = program::stop_signal();
         let config = program::load(arguments.config.as_deref())?;
         telemetry::init(&config)?;
-        let (console, link) = Console::prepare(config).await?;
+        let metrics = Arc::new(Metrics::default());
+        let (console, link) = Console::prepare(config.clone(), Arc::clone(&metrics)).await?;
+        telemetry::endpoint::serve(&config.metrics, metrics).await?;
         if let Some(link) = link {
             // Not into the log, which others read.
             let _ = writeln!(std::io::stdout(), "Open the console, once, with: {link}");

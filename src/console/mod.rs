@@ -27,6 +27,7 @@ use crate::config::{Config, ConfigError, ConsoleLogin};
 use crate::egress::Egress;
 use crate::sign::RootKeys;
 use crate::store::{Database, StoreError, schema};
+use crate::telemetry::Metrics;
 
 /// The fields of a form, by name.
 pub type Fields = BTreeMap<String, String>;
@@ -44,6 +45,7 @@ pub struct Console {
     provider: Option<Provider>,
     /// What `/try` dials with, under the worker's own rules.
     egress: Egress,
+    metrics: Arc<Metrics>,
 }
 
 /// Why the console could not run.
@@ -60,13 +62,16 @@ pub enum ConsoleError {
 impl Console {
     /// Checks configuration and schema. Returns the link that lets its holder in once, where
     /// `console.login` is `local`.
-    pub async fn prepare(config: Config) -> Result<(Self, Option<String>), ConsoleError> {
+    pub async fn prepare(config: Config, metrics: Arc<Metrics>) -> Result<(Self, Option<String>), ConsoleError> {
         let database = Database::new(&config.database, "actions-console")?;
+        let counted = Arc::clone(&metrics);
+        database.on_replaced(move |reason| counted.replaced(reason));
         let keys = match (&config.secrets.root_keys, &config.secrets.root_keys_file) {
             (None, None) => None,
             _ => Some(config.root_keys()?),
         };
         schema::check(&database).await?;
+        metrics.database_up.set(1);
         let (local, link) = match config.console.login {
             Some(ConsoleLogin::Local) => {
                 let (local, token) = LocalLink::new();
@@ -76,7 +81,7 @@ impl Console {
         };
         let egress = Egress::new(&config.egress)?;
         let provider = Provider::prepare(&config)?;
-        Ok((Self { config, database, keys, local, provider, egress }, link))
+        Ok((Self { config, database, keys, local, provider, egress, metrics }, link))
     }
 
     /// Serves until `stop` resolves.
@@ -113,13 +118,21 @@ impl Console {
         }
     }
 
-    /// Whether browsers come by TLS.
+    /// Whether a cookie goes by TLS alone: everywhere but on this machine.
     fn is_secure(&self) -> bool {
-        self.config.console.base().starts_with("https:")
+        let base = url::Url::parse(&self.config.console.base()).ok();
+        let is_loopback = base.as_ref().is_some_and(|base| match base.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        });
+        !is_loopback || base.is_some_and(|base| base.scheme() == "https")
     }
 }
 
 fn routes(console: Arc<Console>) -> Router {
+    let metrics = Arc::clone(&console.metrics);
     let ancestors = console.config.console.frame_ancestors.clone();
     Router::new()
         .route("/", get(pages::overview::show))
@@ -142,6 +155,14 @@ fn routes(console: Arc<Console>) -> Router {
         .fallback(async || error::PageError::NotFound)
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(move |request, next| headers::add(ancestors.clone(), request, next)))
+        .layer(middleware::from_fn(move |request, next: Next| {
+            let metrics = Arc::clone(&metrics);
+            async move {
+                let response: Response = next.run(request).await;
+                metrics.answered(response.status().as_u16());
+                response
+            }
+        }))
         .with_state(console)
 }
 

@@ -26,10 +26,11 @@ pub const FORGET_ENDED: &str = "-- forget ended: sessions and used links that ar
 with links as (delete from actions_private.console_links_used where expires_at < clock_timestamp() - interval '1 hour')
 delete from actions_private.console_sessions where expires_at < clock_timestamp()";
 /// A portal link opens once, whichever console it is shown to.
-pub const USE_LINK: &str = "-- use link: true for the first to use it before its end
+pub const USE_LINK: &str = "-- use link: true for the first to use it before its end, which is at most a day ahead
 with used as (
   insert into actions_private.console_links_used (id, expires_at)
-  select $1, to_timestamp($2) where to_timestamp($2) > clock_timestamp()
+  select $1, to_timestamp($2)
+  where to_timestamp($2) > clock_timestamp() and to_timestamp($2) <= clock_timestamp() + interval '1 day 1 minute'
   on conflict do nothing
   returning 1)
 select exists (select from used)";

@@ -47,6 +47,16 @@ pub struct ReplacedLabel {
     pub reason: &'static str,
 }
 
+/// Status codes with which the console answers.
+const CONSOLE_CODES: [u16; 10] = [200, 303, 401, 403, 404, 408, 413, 422, 502, 503];
+
+/// Labels of `actions_console_requests_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CodeLabel {
+    /// The status code, such as 200.
+    pub code: u16,
+}
+
 /// Labels of `actions_errors_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -100,6 +110,8 @@ pub struct Metrics {
     pub kills_held: Gauge,
     /// Connections to the database that were replaced, by why.
     pub connections_replaced: Family<ReplacedLabel, Counter>,
+    /// Requests to the console, by the status code of the answer.
+    pub console_requests: Family<CodeLabel, Counter>,
     /// 1 while the database answers.
     pub database_up: Gauge,
     /// Actions whose root key this process lacks.
@@ -154,6 +166,7 @@ impl Default for Metrics {
             checks_blame_fleet: Gauge::default(),
             kills_held: Gauge::default(),
             connections_replaced: Family::default(),
+            console_requests: Family::default(),
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
             errors: Family::default(),
@@ -183,6 +196,7 @@ impl Default for Metrics {
             "Connections to the database that were replaced, by why",
             metrics.connections_replaced.clone(),
         );
+        registry.register("console_requests", "Requests to the console, by status code", metrics.console_requests.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("errors", "Invocations that ended with an error, by its stable word", metrics.errors.clone());
         registry.register("phase_seconds", "What each phase of a call took", phases);
@@ -206,6 +220,9 @@ impl Default for Metrics {
         for code in ErrorCode::ALL.iter().map(|code| code.as_str()) {
             drop(metrics.errors.get_or_create(&ErrorLabels { code }));
         }
+        for code in CONSOLE_CODES {
+            drop(metrics.console_requests.get_or_create(&CodeLabel { code }));
+        }
         for reason in REPLACED {
             drop(metrics.connections_replaced.get_or_create(&ReplacedLabel { reason }));
         }
@@ -220,6 +237,11 @@ impl Metrics {
     /// A connection to the database was replaced.
     pub fn replaced(&self, reason: &'static str) {
         self.connections_replaced.get_or_create(&ReplacedLabel { reason }).inc();
+    }
+
+    /// The console answered a request.
+    pub fn answered(&self, code: u16) {
+        self.console_requests.get_or_create(&CodeLabel { code }).inc();
     }
 
     /// All metrics as Prometheus text.

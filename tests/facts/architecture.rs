@@ -21,7 +21,7 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("client", loops),
         ("program", &["config", "console", "fleet", "janitor", "store"]),
         ("trial", &["egress", "sign", "judge", "domain"]),
-        ("console", &["store", "egress", "sign", "config", "domain", "trial"]),
+        ("console", &["store", "egress", "sign", "telemetry", "config", "domain", "trial"]),
         ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp", "trial"]),
     ])
 }

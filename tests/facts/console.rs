@@ -4,6 +4,7 @@ use authio_actions_testkit::browser::{Browser, Seen};
 use authio_actions_testkit::endpoint::{HOST, Reply};
 use authio_actions_testkit::process::Program;
 use authio_actions_testkit::provider::{CLIENT, Provider};
+use authio_actions_testkit::scrape;
 use authio_actions_testkit::stack::Stack;
 use serde_json::{Value, json};
 
@@ -267,7 +268,8 @@ async fn whoever_started_it_on_loopback_comes_in_once_and_sees_everything() {
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
     let event = enqueue(&stack.core, "p", "pre_register", "{}").await;
-    let (mut console, address) = stack.console(&[("ACTIONS_CONSOLE__LOGIN", "local")]).await;
+    let metrics = scrape::free_address();
+    let (mut console, address) = stack.console(&[("ACTIONS_CONSOLE__LOGIN", "local"), ("ACTIONS_METRICS__LISTEN", &metrics)]).await;
     let line = console.said("Open the console").await;
     let token = line.rsplit_once("/enter/").unwrap().1.trim().to_owned();
     assert!(!console.log().contains(&token), "the log is read by others");
@@ -284,6 +286,15 @@ async fn whoever_started_it_on_loopback_comes_in_once_and_sees_everything() {
     }
     assert_eq!(browser.get(&format!("/search?q={}", event.id())).await.header("location"), format!("/invocations/{}", event.id()));
     assert!(browser.get("/audit").await.body.contains("action.created"));
+    assert_eq!(scrape::value(&metrics, "actions_console_requests_total{code=\"403\"}").await, 1.0);
+    assert!(scrape::value(&metrics, "actions_console_requests_total{code=\"200\"}").await >= 5.0);
+    // Elsewhere than on this machine the cookie goes by TLS alone.
+    let (_away, address) = stack.console(&[("ACTIONS_CONSOLE__PUBLIC_URL", "http://actions.authio.example")]).await;
+    let operator = Operator { environment: stack.environment("ops", &[]) };
+    let output = operator.run(&["console", "link", "--project", "p", "--email", "a@acme.com", "--role", "viewer"]).await;
+    let token = text(&output).trim().rsplit_once("/enter/").unwrap().1.to_owned();
+    let seen = Browser::new(&address).get(&format!("/enter/{token}")).await;
+    assert!(seen.header("set-cookie").contains("; Secure"), "{}", seen.header("set-cookie"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
