@@ -9,7 +9,7 @@ use authio_actions_testkit::stack::Stack;
 use serde_json::{Value, json};
 
 use crate::operator::{Operator, text};
-use crate::support::{answering, enqueue, until};
+use crate::support::{answering, by_path, enqueue, until};
 
 struct Site {
     stack: Stack,
@@ -418,4 +418,32 @@ async fn people_sign_in_at_their_provider_and_what_it_has_not_verified_opens_not
     is_forbidden(&Browser::new(&address).get(&back(&state)).await);
     is_forbidden(&browser.get(&back("x")).await);
     assert_eq!(browser.get(&back(&state)).await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_shows_what_was_sent_what_was_dropped_and_what_to_do() {
+    let verdict = r#"{"decision":"allow","override_roles":["member","<i>emperor</i>"]}"#;
+    let stack = by_path(move |path| if path == "/down" { Reply::with_status(503, "") } else { Reply::json(verdict) }).await;
+    for (project, path) in [("p", "/"), ("q", "/down")] {
+        stack.project(project).await;
+        stack.action(project, "pre_token_mint", &stack.endpoint.url(path), "").await;
+    }
+    let _worker = stack.worker(&[]).await;
+    let (mut console, address) = stack.console(&[("ACTIONS_CONSOLE__LOGIN", "local")]).await;
+    let link = console.said("Open the console").await;
+    let mut browser = Browser::new(&address);
+    assert_eq!(browser.get(&format!("/enter/{}", link.rsplit_once("/enter/").unwrap().1.trim())).await.status, 303);
+    for (project, shown) in [
+        ("p", ["Dropped from the verdict", "&lt;i&gt;emperor", "Authio-Event-Id", "not kept"]),
+        ("q", ["HTTP 503", "Look into your endpoint", "Authio-Trigger", "http_error"]),
+    ] {
+        let event = enqueue(&stack.core, project, "pre_token_mint", "{}").await;
+        let ended = format!("select finished_at is not null from actions.recent_invocations where invocation_id = '{}'", event.id());
+        until(&stack.ops, "it ended", &ended).await;
+        let page = browser.get(&format!("/invocations/{}", event.id())).await.body;
+        for word in shown {
+            assert!(page.contains(word), "{word}: {page}");
+        }
+        assert!(!page.contains("<i>emperor"));
+    }
 }

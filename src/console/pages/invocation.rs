@@ -37,11 +37,48 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Path(id):
             dt { "HTTP status" } dd { (text(&invocation, "http_status")) }
             dt { "Worker" } dd { (text(&invocation, "worker")) }
         }
+        (request(&invocation))
+        (dropped(&invocation["outcome"]))
         h2 { "Outcome" }
         @if invocation["outcome"].is_null() { p { "Not decided yet." } } @else { pre { code { (pretty(&invocation["outcome"])) } } }
         (behind(&format!("select * from actions.recent_invocations where invocation_id = {};", literal(&id))))
     };
     Ok(page(&person, &id, &body))
+}
+
+/// The headers with which it was sent. The signature proves the secret, so it is not shown; the event is
+/// gone since it was delivered.
+fn request(invocation: &Value) -> Markup {
+    if invocation["duration_ms"].is_null() {
+        return html! { h2 { "Request" } p { "Nothing was sent." } };
+    }
+    html! {
+        h2 { "Request" }
+        dl class="facts" {
+            dt { "Authio-Action-Id" } dd { (text(invocation, "action_id")) }
+            dt { "Authio-Trigger" } dd { (text(invocation, "trigger")) }
+            dt { "Authio-Event-Id" } dd { (text(invocation, "event_id")) }
+            dt { "Authio-Signature" } dd { "t=…,v1=… (not kept)" }
+            dt { "Content-Type" } dd { "application/json" }
+        }
+    }
+}
+
+/// What of the verdict was not applied, and why.
+fn dropped(outcome: &Value) -> Markup {
+    let dropped = outcome["dropped"].as_array().map(Vec::as_slice).unwrap_or_default();
+    html! {
+        @if !dropped.is_empty() {
+            h2 { "Dropped from the verdict" }
+            div class="wide" { table {
+                tr { th { "Field" } th { "Why" } th { "Values" } }
+                @for one in dropped {
+                    @let values: Vec<&str> = one["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                    tr { td { (text(one, "field")) } td { (text(one, "why")) } td { (values.join(", ")) } }
+                }
+            } }
+        }
+    }
 }
 
 fn pretty(value: &Value) -> String {
