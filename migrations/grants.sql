@@ -91,13 +91,13 @@ grant execute on function actions.oldest_snapshot_s() to actions_ops, actions_ja
 grant select, insert, delete on actions_private.console_sessions, actions_private.console_links_used to actions_console;
 grant select on actions_private.project_members, actions_private.action_versions to actions_console;
 grant select on actions.actions, actions.action_health, actions.audit_log, actions.daily_counts, actions.fleet, actions.fleet_health,
-  actions.latency, actions.projects, actions.queue_health, actions.recent_invocations to actions_console;
+  actions.latency, actions.mails, actions.projects, actions.queue_health, actions.recent_invocations, actions.traffic to actions_console;
 grant execute on function
   actions.schema_version(), actions.oldest_program(), actions.oldest_snapshot_s(),
   actions.find_invocations(text, text, text, timestamptz, integer), actions.by_event(text), actions.project_members(text),
-  actions.upsert_project(text, text, boolean, text),
+  actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text), actions.set_project_members(text, json, text),
   actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean), actions.update_action(text, json, text),
-  actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
+  actions.set_enabled(text, boolean, text), actions.kill_action(text, text, text), actions.reenable_action(text, text), actions.delete_action(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
   actions.record_secret(text, integer, text, text), actions.note_secret_revealed(text, text), actions.send_test_event(text, text)
 to actions_console;

@@ -28,6 +28,26 @@ begin
   group by i.project_id, i.action_id, i.trigger, i.status, i.test
   on conflict (action_id, day, status, test) do update
     set invocations = d.invocations + excluded.invocations, called = d.called + excluded.called, duration_ms = d.duration_ms + excluded.duration_ms;
+  insert into actions_private.traffic as t (minute, statuses, called, call_p50_ms, call_p99_ms, overhead_p50_ms, overhead_p99_ms)
+  select since,
+    (select coalesce(json_object_agg(s.status, s.invocations order by s.status), '{}') from (
+      select i.status, count(*) as invocations from actions_private.invocations as i
+      where i.id >= 'inv_' || actions_private.id_time(since) and i.id < 'inv_' || actions_private.id_time(since + a_while) and not i.test
+      group by i.status) as s),
+    q.*
+  from (
+    select count(*), percentile_cont(0.5) within group (order by c.call_ms), percentile_cont(0.99) within group (order by c.call_ms),
+      percentile_cont(0.5) within group (order by c.whole_ms - c.call_ms), percentile_cont(0.99) within group (order by c.whole_ms - c.call_ms)
+    from (
+      select i.duration_ms as call_ms, extract(epoch from i.finished_at - i.enqueued_at)::double precision * 1000 as whole_ms
+      from actions_private.invocations as i
+      where i.id >= 'inv_' || actions_private.id_time(since) and i.id < 'inv_' || actions_private.id_time(since + a_while)
+        and not i.test and i.duration_ms is not null
+      order by i.id
+      limit 20000) as c
+  ) as q
+  on conflict (minute) do nothing;
+  delete from actions_private.traffic as t where t.minute < since - interval '8 days';
   update actions_private.counted_until as c set at = since + a_while, next_id = 'inv_' || actions_private.id_time(since + a_while);
   return true;
 end
@@ -58,3 +78,9 @@ from (
 group by day, project_id, action_id, trigger, status, test;
 comment on view actions.daily_counts is
   'Invocations by day (UTC), action and status, also of days whose invocations are past the retention. Example: select day, status, invocations from actions.daily_counts where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by day desc;';
+
+create or replace view actions.traffic as
+select t.minute, t.statuses, t.called, t.call_p50_ms, t.call_p99_ms, t.overhead_p50_ms, t.overhead_p99_ms
+from actions_private.traffic as t;
+comment on view actions.traffic is
+  'What the fleet did in each minute of the last eight days: how many invocations ended with which status, without tests, and how long calls and everything else took. A minute is there five minutes after it is over. Example: select minute, called, call_p99_ms, overhead_p99_ms from actions.traffic order by minute desc limit 60;';

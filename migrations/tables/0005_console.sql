@@ -35,3 +35,24 @@ comment on table actions_private.console_links_used is
   'Portal links that were used once. Kept until the link would have ended anyway.';
 comment on column actions_private.console_links_used.expires_at is
   'When the link ends by itself.';
+
+-- What the fleet did, minute by minute, so that nobody reads the history to draw a week.
+create table actions_private.traffic (
+  minute          timestamptz      not null primary key,
+  statuses        json             not null,
+  called          bigint           not null,
+  call_p50_ms     double precision,
+  call_p99_ms     double precision,
+  overhead_p50_ms double precision,
+  overhead_p99_ms double precision
+);
+comment on table actions_private.traffic is
+  'Invocations of all projects by minute, without tests. Written with daily_counts when a minute is over, kept for eight days.';
+comment on column actions_private.traffic.minute is
+  'Where it begins. A fleet that is far behind adds up ten minutes in one row.';
+comment on column actions_private.traffic.statuses is
+  'How many ended with which status.';
+comment on column actions_private.traffic.called is
+  'How many were called. The quantiles are those of the first 20,000 of them.';
+comment on column actions_private.traffic.overhead_p50_ms is
+  'Everything between enqueue and outcome but the call itself.';

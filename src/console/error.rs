@@ -20,6 +20,8 @@ pub enum PageError {
     Provider,
     /// Not by this person, or not by this form.
     Forbidden(&'static str),
+    /// More people watch than one console serves.
+    Busy,
     /// The interface refused what was given.
     Refused(String),
     /// The database did not answer.
@@ -57,6 +59,11 @@ impl IntoResponse for PageError {
                 "The identity provider did not answer as it should; the console's log says how. Try again in a moment.".to_owned(),
             ),
             Self::Forbidden(why) => (StatusCode::FORBIDDEN, "Not allowed", why.to_owned()),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many watch",
+                "This console shows live lists to as many as it can. Reload the page to see what is new.".to_owned(),
+            ),
             Self::Refused(why) => (StatusCode::UNPROCESSABLE_ENTITY, "Not changed", why),
             Self::Store(error) => {
                 tracing::warn!(%error, "a page could not be read");

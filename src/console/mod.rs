@@ -3,6 +3,7 @@
 //!
 //! Called by `bin/console.rs`. It has no SQL of its own, and calls an endpoint only where somebody tries one.
 
+mod csv;
 mod error;
 mod headers;
 pub mod pages;
@@ -14,12 +15,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use self::ways_in::LocalLink;
 use self::ways_in::oidc::{self, Provider};
@@ -35,6 +39,9 @@ pub type Fields = BTreeMap<String, String>;
 /// A request whose head, or whose body, takes longer is given up.
 const HALF_SENT: Duration = Duration::from_secs(30);
 
+/// Live lists at once.
+const WATCHERS: usize = 200;
+
 /// What every page needs.
 pub struct Console {
     config: Config,
@@ -46,6 +53,8 @@ pub struct Console {
     /// What `/try` dials with, under the worker's own rules.
     egress: Egress,
     metrics: Arc<Metrics>,
+    /// Places of those who watch a live list; each asks the database once a second.
+    watchers: Arc<Semaphore>,
 }
 
 /// Why the console could not run.
@@ -81,7 +90,7 @@ impl Console {
         };
         let egress = Egress::new(&config.egress)?;
         let provider = Provider::prepare(&config)?;
-        Ok((Self { config, database, keys, local, provider, egress, metrics }, link))
+        Ok((Self { config, database, keys, local, provider, egress, metrics, watchers: Arc::new(Semaphore::new(WATCHERS)) }, link))
     }
 
     /// Serves until `stop` resolves.
@@ -137,13 +146,19 @@ fn routes(console: Arc<Console>) -> Router {
     Router::new()
         .route("/", get(pages::overview::show))
         .route("/projects", get(pages::projects::list))
-        .route("/projects/{id}", get(pages::projects::show).post(pages::projects::change))
+        .route("/projects/{id}", get(pages::projects::show))
+        .route("/projects/{id}/live", get(pages::live::of_project))
+        .route("/projects/{id}/{change}", post(pages::project_changes::make))
         .route("/projects/{id}/actions/new", get(pages::action_form::new).post(pages::action_form::create))
         .route("/actions/{id}", get(pages::action::show))
+        .route("/actions/{id}/live", get(pages::live::of_action))
         .route("/actions/{id}/edit", get(pages::action_form::edit).post(pages::action_form::save))
         .route("/actions/{id}/{change}", get(pages::action_changes::ask).post(pages::action_changes::make))
+        .route("/invocations", get(pages::invocations::show))
+        .route("/invocations/live", get(pages::live::of_all))
         .route("/invocations/{id}", get(pages::invocation::show))
         .route("/audit", get(pages::audit::show))
+        .route("/endpoint-url", get(pages::endpoint_url::judge))
         .route("/try", get(pages::trial::show).post(pages::trial::run))
         .route("/search", get(pages::search::show))
         .route("/enter/{token}", get(ways_in::enter))
@@ -155,15 +170,20 @@ fn routes(console: Arc<Console>) -> Router {
         .fallback(async || error::PageError::NotFound)
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(move |request, next| headers::add(ancestors.clone(), request, next)))
-        .layer(middleware::from_fn(move |request, next: Next| {
-            let metrics = Arc::clone(&metrics);
-            async move {
-                let response: Response = next.run(request).await;
-                metrics.answered(response.status().as_u16());
-                response
-            }
-        }))
+        .layer(middleware::from_fn(move |request, next| measured(Arc::clone(&metrics), request, next)))
         .with_state(console)
+}
+
+/// Counts the answer, and says how long it took.
+async fn measured(metrics: Arc<Metrics>, request: Request, next: Next) -> Response {
+    let asked = Instant::now();
+    let mut response = next.run(request).await;
+    metrics.answered(response.status().as_u16());
+    let took = format!("page;dur={:.1}", asked.elapsed().as_secs_f64() * 1000.0);
+    if let Ok(took) = HeaderValue::from_str(&took) {
+        response.headers_mut().insert("server-timing", took);
+    }
+    response
 }
 
 /// Gives up a request that does not come to its end.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::say;
 use crate::config::Config;
-use crate::egress::{CallError, Egress, Phases, Refusal};
+use crate::egress::{Addresses, Checked, Egress};
 use crate::program::ProgramError;
 
 /// As long as the longest call may take.
@@ -75,27 +75,13 @@ impl CheckUrl {
 
     /// Prints what is said of a URL; 1 if it is not allowed, else 0.
     async fn refused(&self, egress: &Egress, url: &str) -> usize {
-        let (verdict, reason) = self.judge(egress, url).await;
+        let addresses = match &self.answers {
+            _ if self.no_dns => Addresses::Left,
+            Some(answers) => Addresses::Given(answers),
+            None => Addresses::Asked(Instant::now() + PATIENCE),
+        };
+        let Checked { verdict, reason } = egress.check(url, addresses).await;
         print(url, verdict, &reason);
         usize::from(verdict != "allowed")
-    }
-
-    async fn judge(&self, egress: &Egress, url: &str) -> (&'static str, String) {
-        let endpoint = match egress.check_url(url) {
-            Ok(endpoint) => endpoint,
-            Err(refusal @ Refusal::Invalid(_)) => return ("invalid", refusal.to_string()),
-            Err(refusal @ Refusal::Forbidden(..)) => return ("ssrf_blocked", refusal.to_string()),
-        };
-        let cleared = match &self.answers {
-            _ if self.no_dns => return ("allowed", "the name is permitted; its addresses were not asked for".to_owned()),
-            Some(answers) => egress.check_answers(endpoint, answers),
-            None => egress.clear(url, Instant::now() + PATIENCE, &mut Phases::default()).await,
-        };
-        match cleared {
-            Ok(target) => ("allowed", format!("permitted, at {} address(es)", target.address_count())),
-            Err(CallError::Blocked { why, .. }) => ("ssrf_blocked", why),
-            // Not forbidden: a call would end as network_error or timeout.
-            Err(error) => ("allowed", format!("the name is permitted, but a call would fail: {error}")),
-        }
     }
 }

@@ -11,6 +11,7 @@
 //!   may refuse in a way that clients answer by sending again).
 
 mod address;
+mod check;
 mod connection;
 mod dial;
 mod error;
@@ -36,6 +37,7 @@ use crate::config::{self, ConfigError};
 use crate::domain::{Answer, ErrorCode};
 
 pub use self::address::{Rules, forbidden};
+pub use self::check::{Addresses, Checked};
 use self::connection::Connection;
 pub use self::connection::Request;
 pub use self::error::CallError;

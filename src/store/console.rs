@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::control::{many, one};
+use super::control::{Since, many, one};
 use super::params::params;
 use super::{Database, StoreError};
 
@@ -55,9 +55,39 @@ limit 500";
 pub const FLEET: &str = "-- fleet: how it is as a whole
 select json_build_object('health', (select row_to_json(f) from actions.fleet_health as f), 'queue', (select row_to_json(q) from actions.queue_health as q),
   'latency', (select coalesce(json_agg(l order by l.trigger), '[]') from actions.latency as l),
-  'days', (select coalesce(json_agg(d order by d.day, d.status), '[]') from (
-    select c.day, c.status, sum(c.invocations) as invocations from actions.daily_counts as c where c.day > current_date - 7 group by c.day, c.status) as d),
   'processes', (select coalesce(json_agg(p order by p.kind, p.host), '[]') from actions.fleet as p where p.alive))::text";
+/// What the fleet did lately.
+pub const TRAFFIC: &str = "-- traffic: of the last $1 seconds, in steps of $2 seconds
+select json_build_object(
+  'steps', (select coalesce(json_agg(s order by s.at), '[]') from (
+    select date_bin($2 * interval '1 second', t.minute, '2000-01-01 00:00:00+00') as at, sum(t.invocations) / $2 as per_s,
+      percentile_cont(0.5) within group (order by t.call_p50_ms) as call_p50_ms, max(t.call_p99_ms) as call_p99_ms,
+      percentile_cont(0.5) within group (order by t.overhead_p50_ms) as overhead_p50_ms, max(t.overhead_p99_ms) as overhead_p99_ms
+    from (
+      select m.*, (select coalesce(sum(c.value::bigint), 0) from json_each_text(m.statuses) as c) as invocations
+      from actions.traffic as m
+      where m.minute > clock_timestamp() - $1 * interval '1 second') as t
+    group by 1) as s),
+  'statuses', (select coalesce(json_agg(s order by s.invocations desc), '[]') from (
+    select c.key as status, sum(c.value::bigint) as invocations
+    from actions.traffic as m cross join lateral json_each_text(m.statuses) as c
+    where m.minute > clock_timestamp() - $1 * interval '1 second'
+    group by c.key) as s))::text";
+/// Mails that do not get through.
+pub const FAILING_MAILS: &str = "-- failing mails: that were given up within a day, or are tried again
+select row_to_json(m)::text
+from actions.mails as m
+where m.sent_at is null and m.last_error is not null and (m.refused_at is null or m.refused_at > now() - interval '1 day')
+order by m.mail_id desc
+limit 20";
+/// A list of invocations.
+pub const LISTED: &str = "-- listed: of the $5 newest of an action, a project or all since a moment, those that a person filters
+select row_to_json(i)::text
+from actions.find_invocations($1, $2, null, coalesce($3, now() - $4 * interval '1 second'), $5) as i
+where ($6::text is null or i.status = $6) and ($7::text is null or i.trigger = $7) and ($8::boolean is null or i.test = $8)
+  and ($9::boolean is null or i.overrode = $9)
+order by i.invocation_id desc
+limit $10::integer";
 /// What needs a person.
 pub const ATTENTION: &str = "-- attention: killed actions and rotations that overlap, of all projects, one, or those of a person
 select json_build_object('action_id', a.action_id, 'project_id', a.project_id, 'name', a.name, 'trigger', a.trigger,
@@ -87,7 +117,7 @@ where ($1::text is null or l.project_id = $1) and ($2::text is null or l.action_
 order by l.at desc
 limit 200";
 /// Where an id, a host name or an address leads.
-pub const SEARCH: &str = "-- search: projects and actions by name, host, or a member's address
+pub const SEARCH: &str = "-- search: projects and actions by name, host, or a member's address, of all projects, one, or those of a person
 select json_build_object('project_id', f.project_id, 'action_id', f.action_id, 'what', f.what)::text
 from (
   select p.project_id, null as action_id, p.name as what from actions.projects as p where p.project_id = $1 or p.name ilike '%' || $2 || '%'
@@ -97,6 +127,9 @@ from (
   union all
   select m.project_id, null, 'member ' || m.email from actions_private.project_members as m where lower(m.email collate \"C\") = lower($1 collate \"C\")
 ) as f
+where ($3::boolean or f.project_id = $4 or exists (
+  select from actions_private.project_members as m
+  where m.project_id = f.project_id and lower(m.email collate \"C\") = lower($5 collate \"C\")))
 order by f.project_id, f.action_id nulls first
 limit 50";
 
@@ -182,8 +215,44 @@ pub async fn audit(database: &Database, project: Option<&str>, action: Option<&s
     many(database, AUDIT, params![project, action]).await
 }
 
+/// What the fleet did in a window, in steps, as one JSON object; both in seconds.
+pub async fn traffic(database: &Database, window_s: f64, step_s: f64) -> Result<String, StoreError> {
+    one(database, TRAFFIC, params![window_s, step_s]).await
+}
+
+/// Mails that do not get through.
+pub async fn failing_mails(database: &Database) -> Result<Vec<String>, StoreError> {
+    many(database, FAILING_MAILS, params![]).await
+}
+
+/// Which invocations a person wants to see.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listed<'a> {
+    /// Of this action.
+    pub action: Option<&'a str>,
+    /// Of this project.
+    pub project: Option<&'a str>,
+    /// Enqueued from here on.
+    pub since: Since,
+    /// `queued`, `running`, or a final status.
+    pub status: Option<&'a str>,
+    /// Of this trigger.
+    pub trigger: Option<&'a str>,
+    /// Tests alone, or none.
+    pub test: Option<bool>,
+    /// Those that changed roles or permissions, or those that did not.
+    pub overrode: Option<bool>,
+}
+
+/// The newest `most` invocations that fit, out of the newest `looked_at`.
+pub async fn listed(database: &Database, listed: &Listed<'_>, looked_at: i32, most: i32) -> Result<Vec<String>, StoreError> {
+    let Listed { action, project, since, status, trigger, test, overrode } = *listed;
+    many(database, LISTED, params![action, project, since.at(), since.seconds_ago(), looked_at, status, trigger, test, overrode, most])
+        .await
+}
+
 /// Projects and actions by what somebody remembers of them.
-pub async fn search(database: &Database, text: &str) -> Result<Vec<String>, StoreError> {
+pub async fn search(database: &Database, text: &str, whose: Whose<'_>) -> Result<Vec<String>, StoreError> {
     let pattern = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    many(database, SEARCH, params![text, pattern]).await
+    many(database, SEARCH, params![text, pattern, whose.all, whose.project, whose.email]).await
 }

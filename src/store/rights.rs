@@ -59,7 +59,7 @@ pub const RIGHTS: [Rights; 6] = [
         role: "actions_janitor",
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
             actions.erasures:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r \
-            actions.queue_health:r actions.recent_invocations:r actions_private.action_versions:r actions_private.actions:rw \
+            actions.queue_health:r actions.recent_invocations:r actions.traffic:r actions_private.action_versions:r actions_private.actions:rw \
             actions_private.audit_log:ra actions_private.calls:r actions_private.checks:r actions_private.console_links_used:r \
             actions_private.console_sessions:r actions_private.counted_until:r \
             actions_private.daily_counts:r actions_private.enqueue_requests:r actions_private.erasures:r \
@@ -67,7 +67,7 @@ pub const RIGHTS: [Rights; 6] = [
             actions_private.kill_holds:raw actions_private.leadership:rw \
             actions_private.mail_outbox:raw actions_private.migrations:r actions_private.processes:rawd \
             actions_private.project_members:r actions_private.projects:r actions_private.queue:rwd \
-            actions_private.replaced_files:r actions_private.server_epoch:r actions_private.settings:rw",
+            actions_private.replaced_files:r actions_private.server_epoch:r actions_private.settings:rw actions_private.traffic:r",
         functions: "actions.oldest_program actions.oldest_snapshot_s actions.schema_version actions_private.can_deny \
             actions_private.count_next actions_private.current_server_epoch actions_private.customers_of \
             actions_private.days_to_make actions_private.drop_partitions actions_private.end_overlaps \
@@ -93,20 +93,21 @@ pub const RIGHTS: [Rights; 6] = [
         role: "actions_ops",
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
             actions.erasures:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r \
-            actions.queue_health:r actions.recent_invocations:r",
+            actions.queue_health:r actions.recent_invocations:r actions.traffic:r",
         functions: "actions.by_event actions.find_invocations actions.oldest_program actions.oldest_snapshot_s actions.recent \
             actions.schema_version",
     },
     Rights {
         role: "actions_console",
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.daily_counts:r actions.fleet:r \
-            actions.fleet_health:r actions.latency:r actions.projects:r actions.queue_health:r actions.recent_invocations:r \
-            actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
+            actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
+            actions.recent_invocations:r actions.traffic:r actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
             actions_private.project_members:r",
         functions: "actions.by_event actions.create_action actions.delete_action actions.find_invocations actions.finish_rotation \
-            actions.note_secret_revealed actions.oldest_program actions.oldest_snapshot_s actions.project_members \
-            actions.record_secret actions.reenable_action actions.rotate_secret actions.schema_version \
-            actions.send_test_event actions.set_enabled actions.update_action actions.upsert_project",
+            actions.kill_action actions.note_secret_revealed actions.oldest_program actions.oldest_snapshot_s \
+            actions.project_members actions.record_secret actions.reenable_action actions.rotate_secret actions.schema_version \
+            actions.send_test_event actions.set_enabled actions.set_project_members actions.set_project_roles \
+            actions.update_action actions.upsert_project",
     },
 ];
 

@@ -163,7 +163,7 @@ async fn membership_is_asked_at_every_request_and_signing_out_ends_the_session_o
         assert_eq!(page.status, 200);
         let fields = [("csrf_token", page.csrf()), ("roles_action_override", "false".to_owned())];
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        assert_eq!(admin.post("/projects/p", &fields).await.status, status, "{role}");
+        assert_eq!(admin.post("/projects/p/override", &fields).await.status, status, "{role}");
     }
     let copy = admin.clone();
     let csrf = admin.get("/").await.csrf();
@@ -277,7 +277,7 @@ async fn whoever_started_it_on_loopback_comes_in_once_and_sees_everything() {
     assert_eq!(browser.get(&format!("/enter/{token}")).await.status, 303);
     is_forbidden(&Browser::new(&address).get(&format!("/enter/{token}")).await);
     let seen = browser.get("/").await;
-    for word in ["The fleet is", "What needs a person", "Seven days by status", "select * from actions.queue_health"] {
+    for word in ["The fleet is", "What needs a person", "Traffic", "select * from actions.queue_health"] {
         assert!(seen.body.contains(word), "{word}: {}", seen.body);
     }
     for (query, found) in [(&event.event_id, event.id()), (&HOST.to_owned(), "/actions/action_"), (&"p".to_owned(), "/projects/p")] {
@@ -326,33 +326,126 @@ async fn trying_an_endpoint_shows_what_would_be_applied_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_of_an_action_is_filtered_paused_and_asked_for_again() {
+async fn lists_of_invocations_are_filtered_paused_and_given_as_files() {
     let site = site().await;
     let mut viewer = site.person("p", "viewer").await;
     let event = enqueue(&site.stack.core, "p", "pre_register", "{}").await;
-    let page = format!("/actions/{}", site.action);
-    let seen = viewer.get(&page).await;
-    assert!(seen.body.contains("every 2s") && seen.body.contains("Pause") && seen.body.contains(event.id()), "{}", seen.body);
-    let paused = viewer.get(&format!("{page}?pause=yes")).await;
-    assert!(!paused.body.contains("every 2s") && paused.body.contains("Go on"));
-    let fragment = viewer.get(&format!("{page}?fragment=recent")).await;
-    assert!(fragment.body.starts_with("<div id=\"recent\"") && fragment.body.contains(event.id()) && !fragment.body.contains("<html"));
-    for (filter, is_shown) in [
-        ("status=queued", true),
-        ("status=ok", false),
-        ("trigger=pre_register", true),
-        ("trigger=post_register", false),
-        ("test=true", false),
-        ("override=false", true),
-        ("since=1h", true),
-    ] {
-        let found = viewer.get(&format!("{page}?{filter}")).await.body.contains(event.id());
-        assert_eq!(found, is_shown, "{filter}");
+    for page in [format!("/actions/{}", site.action), "/projects/p".to_owned()] {
+        let seen = viewer.get(&page).await;
+        assert!(seen.body.contains("sse-connect") && seen.body.contains("Pause") && seen.body.contains(event.id()), "{}", seen.body);
+        let paused = viewer.get(&format!("{page}?pause=yes")).await;
+        assert!(!paused.body.contains("sse-connect") && paused.body.contains("Go on"));
+        for (filter, is_shown) in [
+            ("status=queued", true),
+            ("status=ok", false),
+            ("trigger=pre_register", true),
+            ("trigger=post_register", false),
+            ("test=true", false),
+            ("override=false", true),
+            ("since=1h", true),
+        ] {
+            for format in ["", "&format=csv"] {
+                let found = viewer.get(&format!("{page}?{filter}{format}")).await.body.contains(event.id());
+                assert_eq!(found, is_shown, "{page}?{filter}{format}");
+            }
+        }
+        for (wrong, accepted) in [
+            ("since=soon", "accepted are 30m"),
+            ("status=nice", "queued, running, ok"),
+            ("test=perhaps", "true, false"),
+            ("trigger=never", "pre_authenticate"),
+        ] {
+            let seen = viewer.get(&format!("{page}?{wrong}")).await;
+            assert!(seen.status == 422 && seen.body.contains(accepted), "{wrong}: {}", seen.body);
+        }
+        let columns: Vec<String> = sqlx::query_scalar(
+            "select column_name::text from information_schema.columns
+             where table_schema = 'actions' and table_name = 'recent_invocations' order by ordinal_position",
+        )
+        .fetch_all(&site.stack.database.owner().await)
+        .await
+        .unwrap();
+        let file = viewer.get(&format!("{page}?format=csv")).await.body;
+        assert_eq!(file.lines().next().unwrap(), columns.join(","));
+        let row: Vec<&str> = file.lines().nth(1).unwrap().split(',').collect();
+        assert_eq!((row[0], row[7], row[12]), (event.id(), "", "false"), "{file}");
     }
-    let wrong = viewer.get(&format!("{page}?since=soon")).await;
-    assert!(wrong.status == 422 && wrong.body.contains("accepted are 30m"), "{}", wrong.body);
-    let wrong = viewer.get(&format!("{page}?status=nice")).await;
-    assert!(wrong.status == 422 && wrong.body.contains("nice"), "{}", wrong.body);
+    // A list of everybody's is for operators alone.
+    let all = viewer.get("/invocations").await;
+    assert!(!all.body.contains(event.id()) && all.body.contains("/projects/p"), "{}", all.body);
+    assert_eq!(viewer.get("/invocations/live").await.status, 404);
+    assert_eq!(viewer.get("/projects/q/live").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_comes_by_itself_until_somebody_signs_out() {
+    let site = site().await;
+    let mut viewer = site.person("p", "viewer").await;
+    let csrf = viewer.get("/").await.csrf();
+    let mut lists = Vec::new();
+    for page in [format!("/actions/{}/live", site.action), "/projects/p/live?status=queued".to_owned()] {
+        lists.push(viewer.watch(&page).await);
+    }
+    for list in &mut lists {
+        list.says("None.").await;
+    }
+    let event = enqueue(&site.stack.core, "p", "pre_register", "{}").await;
+    for list in &mut lists {
+        list.says(event.id()).await;
+    }
+    assert_eq!(viewer.post("/sign-out", &[("csrf_token", &csrf)]).await.status, 303);
+    for list in lists {
+        list.ends().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_and_people_of_a_project_are_edited_by_those_who_may() {
+    let site = site().await;
+    let mut admin = site.person("p", "admin").await;
+    let csrf = admin.get("/projects/p").await.csrf();
+    let post = |change: &str, name: &'static str, value: &'static str| {
+        let (path, csrf) = (format!("/projects/p/{change}"), csrf.clone());
+        (path, [("csrf_token", csrf), (name, value.to_owned())])
+    };
+    for (change, name, value, status, told) in [
+        ("roles", "role_slugs", "member\n\n auditor \n", 303, ""),
+        ("members", "members", "ada@acme.com owner\nBob@acme.com viewer\n", 303, ""),
+        ("members", "members", "ada@acme.com", 422, "an address and a role"),
+        ("members", "members", "nobody owner", 422, "email"),
+        ("override", "roles_action_override", "perhaps", 422, "accepted: true, false"),
+        ("other", "x", "y", 404, "no such page"),
+    ] {
+        let (path, fields) = post(change, name, value);
+        let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let seen = admin.post(&path, &fields).await;
+        assert!(seen.status == status && seen.body.contains(told), "{change} {value:?}: {} {}", seen.status, seen.body);
+    }
+    let page = admin.get("/projects/p").await.body;
+    for word in ["auditor, member", "ada@acme.com", "Bob@acme.com viewer"] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    let mut viewer = site.person("p", "viewer").await;
+    let csrf = viewer.get("/projects/p").await.csrf();
+    for change in ["roles", "members", "override"] {
+        is_forbidden(&viewer.post(&format!("/projects/p/{change}"), &[("csrf_token", &csrf)]).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_is_judged_while_it_is_typed() {
+    let site = site().await;
+    assert_eq!(Browser::new(&site.address).get("/endpoint-url?endpoint_url=x").await.status, 401);
+    let mut viewer = site.person("p", "viewer").await;
+    for (url, said) in [
+        ("https%3A%2F%2F10.0.0.7%2F", "ssrf_blocked"),
+        ("http%3A%2F%2Fhooks.acme.com%2F", "invalid"),
+        ("https%3A%2F%2Fa%3Ab%40hooks.acme.com%2F", "invalid"),
+        (&site.stack.endpoint.url("/").replace(':', "%3A"), "allowed"),
+    ] {
+        let seen = viewer.get(&format!("/endpoint-url?endpoint_url={url}")).await;
+        assert!(seen.status == 200 && seen.body.contains(said), "{url}: {}", seen.body);
+    }
 }
 
 /// A console where people sign in at a provider, and how far somebody with these claims comes.

@@ -12,6 +12,7 @@ mod by_hand;
 mod checks;
 mod client;
 mod console;
+mod console_browser;
 mod crashes;
 mod ctl_actions;
 mod ctl_doctor;

@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use crate::findings::Findings;
 use crate::janitor;
 use crate::load::{Load, steady};
+use crate::pages;
 use crate::report::{line, median};
 use crate::stand::{PROJECT, Stand};
 use crate::ways::client::Fleet;
@@ -111,6 +112,7 @@ async fn looks(stand: &Stand, findings: &mut Findings) {
         longest = longest.max(took);
     }
     findings.at_most("the longest look", longest, 100.0, "ms");
+    pages::measure(stand, [(PROJECT, &actions[0].1), ("many_1", &actions[1].1)], findings).await;
 }
 
 /// The longest of three times, in milliseconds.

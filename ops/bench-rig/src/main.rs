@@ -14,6 +14,7 @@ mod idle;
 mod janitor;
 mod load;
 mod log;
+mod pages;
 mod report;
 mod scale;
 mod soak;

@@ -74,6 +74,16 @@ impl Stand {
         janitor
     }
 
+    /// A console that lets in whoever started it, and its address.
+    pub async fn console(&self) -> (Program, String) {
+        let address = authio_actions_testkit::scrape::free_address();
+        let settings = [("ACTIONS_LOG__FILTER", "info"), ("ACTIONS_CONSOLE__LOGIN", "local"), ("ACTIONS_CONSOLE__LISTEN", &address)];
+        let environment = stack::environment(&self.database, &self.authority_file, "console", &settings);
+        let mut console = Program::start(&self.programs.join("actions-console"), &[], &environment);
+        console.logged("serving the console").await;
+        (console, address)
+    }
+
     /// Ends programs in order, and tells if one had something to hide.
     pub async fn end(&self, programs: &mut [Program]) {
         for program in programs {

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::invocations::List;
 use super::layout::{page, token};
 use super::projects::state;
-use super::{badge, behind, invocations, literal, moment, row, rows, segment, text};
+use super::{badge, behind, literal, moment, row, rows, segment, text};
 use crate::console::error::PageError;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
-use crate::domain::{Status, Trigger};
 use crate::store::console;
-use crate::store::control::{self, Since, Wanted};
+use crate::store::control;
 
 /// What a version says, and the reason for each default.
 const SETTINGS: [(&str, &str, &str); 7] = [
@@ -32,29 +31,6 @@ const SETTINGS: [(&str, &str, &str); 7] = [
     ("require_response_signature", "Require response signature", "An answer that is not signed counts as a failure."),
     ("check_every_s", "Check every", "Seconds between two test events that the fleet sends by itself; 0 sends none."),
 ];
-/// The columns of the file, as `recent_invocations` names them.
-const COLUMNS: [&str; 17] = [
-    "invocation_id",
-    "event_id",
-    "project_id",
-    "trigger",
-    "action_id",
-    "action_version",
-    "test",
-    "status",
-    "outcome",
-    "http_status",
-    "duration_ms",
-    "queue_ms",
-    "error",
-    "overrode",
-    "enqueued_at",
-    "finished_at",
-    "worker",
-];
-const PAGE: i32 = 50;
-const FILE: i32 = 5000;
-
 /// `GET /actions/{id}`; filters are in the query.
 pub async fn show(
     State(console): State<Arc<Console>>,
@@ -63,12 +39,9 @@ pub async fn show(
     Query(filters): Query<Fields>,
 ) -> Result<Response, PageError> {
     let (action, right) = known(&console, &person, &id).await?;
-    if filters.get("format").is_some_and(|format| format == "csv") {
-        return csv(&console, &id, &filters).await;
-    }
-    let recent = recent(&console, &id, &filters, PAGE).await?;
-    if filters.get("fragment").is_some_and(|fragment| fragment == "recent") {
-        return Ok(live(&id, &filters, &recent).into_response());
+    let list = List::read(format!("/actions/{id}"), Some(&id), None, &filters)?;
+    if list.is_file() {
+        return list.file(&console).await;
     }
     let health = console::health(&console.database, &id).await?.map(|health| row(&health)).transpose()?.unwrap_or_default();
     let versions = rows(&console::versions(&console.database, &id).await?)?;
@@ -82,12 +55,11 @@ pub async fn show(
         }
         @if right == Right::Change { (buttons(&action)) }
         (gauge(&health))
+        (behind(&format!("select * from actions.action_health where action_id = {};", literal(&id))))
         (settings(&action))
         (secrets(&action))
         h2 { "Recent invocations" }
-        (filter_form(&filters))
-        (live(&id, &filters, &recent))
-        (behind(&format!("select * from actions.find_invocations({}, n => {PAGE});", literal(&id))))
+        (list.show(&console).await?)
         (history(&person, &action, &versions, right))
         p { a href={ "/audit?project=" (segment(&text(&action, "project_id"))) "&action=" (id) } { "Audit log of this action" } }
     };
@@ -115,6 +87,7 @@ fn buttons(action: &Value) -> Markup {
             a class="button quiet" href=(path("rotate")) { "Rotate secret" }
             @if !action["previous_secret_until"].is_null() { a class="button quiet" href=(path("finish")) { "Finish rotation" } }
             a class="button quiet" href=(path("secret")) { "Show secret" }
+            @if action["killed_at"].is_null() { a class="button quiet" href=(path("kill")) { "Kill" } }
             a class="button quiet" href=(path("delete")) { "Delete" }
         }
     }
@@ -163,10 +136,41 @@ fn secrets(action: &Value) -> Markup {
             dt { "Version" } dd { (text(action, "secret_version")) }
             dt { "SHA-256" } dd { code { (text(action, "secret_sha256")) } }
             dt { "Seen at the endpoint" } dd { @if action["secret_seen_at"].is_null() { "not yet" } @else { (moment(action, "secret_seen_at")) } }
-            @if !action["previous_secret_until"].is_null() {
-                dt { "Rotation" }
-                dd { "The previous secret counts until " (moment(action, "previous_secret_until")) "."
-                    p class="hint" { "1. Put the new secret beside the old one at your endpoint. 2. Send a test event: it is signed with both. 3. When the new one was seen, take the old one away and finish the rotation." } }
+        }
+        @if !action["previous_secret_until"].is_null() { (rotation(action)) }
+    }
+}
+
+/// A rotation as steps, each with what the customer does.
+fn rotation(action: &Value) -> Markup {
+    let is_seen = !action["secret_seen_at"].is_null();
+    let steps = [
+        (true, "Rotate secret", "A new secret was made. Requests carry both signatures.".to_owned()),
+        (
+            is_seen,
+            "Put the new secret into your endpoint",
+            "“Show secret” shows it. Accept a request that either signature proves, and sign answers with the new one.".to_owned(),
+        ),
+        (
+            is_seen,
+            "See it used",
+            if is_seen {
+                format!("An answer was signed with it at {}.", moment(action, "secret_seen_at"))
+            } else {
+                "“Send test event” tells at once. Only signed answers can tell; where yours are not signed, look into your log.".to_owned()
+            },
+        ),
+        (
+            false,
+            "Finish rotation",
+            format!("Take the old secret out of your endpoint. By itself the rotation ends {}.", moment(action, "previous_secret_until")),
+        ),
+    ];
+    html! {
+        h3 { "Rotation" }
+        ol class="steps" {
+            @for (is_done, step, what) in &steps {
+                li { strong { (step) } @if *is_done { " " (badge("done")) } p class="hint" { (what) } }
             }
         }
     }
@@ -175,8 +179,8 @@ fn secrets(action: &Value) -> Markup {
 fn history(person: &Person, action: &Value, versions: &[Value], right: Right) -> Markup {
     html! {
         h2 { "Versions" }
-        div class="wide" { table {
-            tr { th class="number" { "Version" } th { "What changed" } th {} }
+        div class="wide" tabindex="0" role="region" aria-label="Versions" { table {
+            tr { th class="number" { "Version" } th { "What changed" } th { span class="unseen" { "Restore" } } }
             @for (n, version) in versions.iter().enumerate() {
                 tr {
                     td class="number" { (text(version, "version")) }
@@ -201,87 +205,4 @@ fn history(person: &Person, action: &Value, versions: &[Value], right: Right) ->
             }
         } }
     }
-}
-
-fn filter_form(filters: &Fields) -> Markup {
-    let is = |name: &str, value: &str| filters.get(name).is_some_and(|given| given == value);
-    let query: String = filters.iter().map(|(name, value)| format!("{}={}&", segment(name), segment(value))).collect();
-    html! {
-        form class="row" method="get" {
-            label { "Status" select name="status" { option value="" { "any" }
-                @for status in ["queued", "running"].into_iter().chain(Status::ALL.iter().map(|status| status.as_str())) { option value=(status) selected[is("status", status)] { (status) } } } }
-            label { "Trigger" select name="trigger" { option value="" { "any" } @for trigger in triggers() { option value=(trigger) selected[is("trigger", trigger)] { (trigger) } } } }
-            label { "Test" select name="test" { option value="" { "any" } option value="true" selected[is("test", "true")] { "tests" } option value="false" selected[is("test", "false")] { "no tests" } } }
-            label { "Override" select name="override" { option value="" { "any" } option value="true" selected[is("override", "true")] { "overrode" } option value="false" selected[is("override", "false")] { "did not" } } }
-            label { "Since" select name="since" {
-                @for (value, name) in [("", "any time"), ("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days")] { option value=(value) selected[is("since", value)] { (name) } } } }
-            button class="quiet" { "Filter" }
-            a class="button quiet" href={ "?" (query) "format=csv" } { "CSV" }
-        }
-    }
-}
-
-/// The list; where there is JavaScript, it is asked for again every two seconds until somebody pauses it.
-fn live(id: &str, filters: &Fields, recent: &[Value]) -> Markup {
-    let is_paused = filters.contains_key("pause");
-    let query = |leave: &str, add: &str| {
-        let kept = filters.iter().filter(|(name, _)| !["fragment", leave].contains(&name.as_str()));
-        kept.map(|(name, value)| format!("{}={}&", segment(name), segment(value))).collect::<String>() + add
-    };
-    html! {
-        div id="recent" hx-get=[(!is_paused).then(|| format!("/actions/{id}?{}", query("", "fragment=recent")))]
-            hx-trigger=[(!is_paused).then_some("every 2s")] hx-swap="outerHTML" {
-            p class="row" {
-                @if is_paused { a class="button quiet" href={ "?" (query("pause", "")) "#recent" } { "Go on" } }
-                @else { a class="button quiet" href={ "?" (query("", "pause=yes")) "#recent" } { "Pause" } }
-            }
-            (invocations::table(recent))
-        }
-    }
-}
-
-async fn recent(console: &Console, id: &str, filters: &Fields, most: i32) -> Result<Vec<Value>, PageError> {
-    let given = |name: &str| filters.get(name).map(String::as_str).filter(|value| !value.is_empty());
-    let since = match given("since") {
-        None => Since::Always,
-        Some(text) => Since::read(text).map_err(PageError::Refused)?,
-    };
-    let wanted = Wanted {
-        action: Some(id),
-        project: None,
-        status: given("status"),
-        since,
-        most: if ["test", "override", "trigger"].iter().any(|name| given(name).is_some()) { FILE } else { most },
-    };
-    let mut found = rows(&control::invocations(&console.database, &wanted).await?)?;
-    for (name, field) in [("test", "test"), ("override", "overrode")] {
-        if let Some(value) = given(name) {
-            found.retain(|one| (one[field] == true) == (value == "true"));
-        }
-    }
-    if let Some(trigger) = given("trigger") {
-        found.retain(|one| one["trigger"] == trigger);
-    }
-    found.truncate(usize::try_from(most).unwrap_or_default());
-    Ok(found)
-}
-
-async fn csv(console: &Console, id: &str, filters: &Fields) -> Result<Response, PageError> {
-    let mut file = COLUMNS.join(",") + "\r\n";
-    for one in recent(console, id, filters, FILE).await? {
-        let line: Vec<String> = COLUMNS.iter().map(|column| quoted(&text(&one, column))).collect();
-        file.push_str(&(line.join(",") + "\r\n"));
-    }
-    Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], file).into_response())
-}
-
-/// RFC 4180; and a spreadsheet takes nothing of it for a formula.
-fn quoted(value: &str) -> String {
-    let value = if value.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{value}") } else { value.to_owned() };
-    if value.contains([',', '"', '\r', '\n']) { format!("\"{}\"", value.replace('"', "\"\"")) } else { value }
-}
-
-/// The triggers, as a form lists them.
-pub(super) fn triggers() -> impl Iterator<Item = &'static str> {
-    Trigger::ALL.iter().map(|trigger| trigger.as_str())
 }

@@ -27,6 +27,10 @@ fn described(change: &str) -> Option<(&'static str, &'static str)> {
         "test" => ("Send test event", "A made-up event goes to the endpoint on the real path. Nobody's sign-in depends on it."),
         "enable" => ("Enable", "Events of this trigger go to the endpoint from now on."),
         "disable" => ("Disable", "Nothing is sent to the endpoint any more; people pass as if there were no action."),
+        "kill" => (
+            "Kill",
+            "Nothing is sent to the endpoint until it is re-enabled; events are decided by “On killed”. Owners and admins get a mail.",
+        ),
         "reenable" => ("Re-enable", "The kill is taken back, and what was before counts no more."),
         "rotate" => (
             "Rotate secret",
@@ -55,6 +59,7 @@ pub async fn ask(State(console): State<Arc<Console>>, person: Person, Path((id, 
         div class="row" {
             form method="post" action={ "/actions/" (id) "/" (change) } {
                 (token(&person))
+                @if change == "kill" { label { "Reason" input name="reason" maxlength="500" required; } }
                 @if is_final { input type="hidden" name="confirmed" value="yes"; }
                 button class=(if is_final { "danger" } else { "" }) { (button) }
             }
@@ -85,6 +90,7 @@ pub async fn make(
         }
         "enable" => drop(control::set_enabled(database, &id, true, actor).await?),
         "disable" => drop(control::set_enabled(database, &id, false, actor).await?),
+        "kill" => drop(control::kill(database, &id, fields.get("reason").map(|reason| reason.trim()).unwrap_or_default(), actor).await?),
         "reenable" => drop(control::reenable(database, &id, actor).await?),
         "finish" => drop(control::finish_rotation(database, &id, actor).await?),
         "restore" => restore(&console, &id, &fields, actor).await?,

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
-use super::action::{known, triggers};
+use super::action::known;
+use super::invocations::triggers;
 use super::layout::{page, token};
 use super::{Page, row, segment, text};
 use crate::console::error::PageError;
@@ -22,7 +23,7 @@ use crate::store::control::{self, NewAction};
 /// `GET /projects/{id}/actions/new`
 pub async fn new(State(console): State<Arc<Console>>, person: Person, Path(project): Path<String>) -> Page {
     may_change(person.right(&console, &project).await?)?;
-    Ok(page(&person, "Create action", &form(&person, &defaults(), None, true)))
+    Ok(page(&person, "Create action", &form(&person, &project, &defaults(), None, true)))
 }
 
 /// `POST /projects/{id}/actions/new`
@@ -47,7 +48,7 @@ pub async fn create(
     };
     match control::create(&console.database, &new, person.actor()).await {
         Ok(action) => Ok(super::action_changes::secret_page(&console, &person, &row(&action)?).await?.into_response()),
-        Err(error) => again(&person, "Create action", &fields, error, true),
+        Err(error) => again(&person, "Create action", &project, &fields, error, true),
     }
 }
 
@@ -60,7 +61,7 @@ pub async fn edit(State(console): State<Arc<Console>>, person: Person, Path(id):
         .map(|field| ((*field).to_owned(), text(&action, field)))
         .chain((action["require_response_signature"] == true).then(|| ("require_response_signature".to_owned(), "on".to_owned())))
         .collect();
-    Ok(page(&person, &format!("Edit {}", text(&action, "name")), &form(&person, &given, None, false)))
+    Ok(page(&person, &format!("Edit {}", text(&action, "name")), &form(&person, &text(&action, "project_id"), &given, None, false)))
 }
 
 /// `POST /actions/{id}/edit`
@@ -86,7 +87,7 @@ pub async fn save(
     changes.insert("require_response_signature".to_owned(), json!(fields.contains_key("require_response_signature")));
     match control::update(&console.database, &id, &Value::Object(changes).to_string(), person.actor()).await {
         Ok(_) => Ok(Redirect::to(&format!("/actions/{}", segment(&id))).into_response()),
-        Err(error) => again(&person, &format!("Edit {}", text(&action, "name")), &fields, error, false),
+        Err(error) => again(&person, &format!("Edit {}", text(&action, "name")), &text(&action, "project_id"), &fields, error, false),
     }
 }
 
@@ -99,17 +100,17 @@ fn defaults() -> Fields {
 }
 
 /// The form as it was sent, with what is wrong.
-fn again(person: &Person, title: &str, fields: &Fields, error: StoreError, is_new: bool) -> Result<Response, PageError> {
+fn again(person: &Person, title: &str, project: &str, fields: &Fields, error: StoreError, is_new: bool) -> Result<Response, PageError> {
     match PageError::from(error) {
         PageError::Refused(why) => {
-            let page = page(person, title, &form(person, fields, Some(&why), is_new));
+            let page = page(person, title, &form(person, project, fields, Some(&why), is_new));
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         other => Err(other),
     }
 }
 
-fn form(person: &Person, given: &Fields, wrong: Option<&str>, is_new: bool) -> Markup {
+fn form(person: &Person, project: &str, given: &Fields, wrong: Option<&str>, is_new: bool) -> Markup {
     let value = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
     // The refusal names the argument that is wrong.
     let is_wrong = |name: &str| wrong.is_some_and(|why| why.contains(name));
@@ -122,9 +123,12 @@ fn form(person: &Person, given: &Fields, wrong: Option<&str>, is_new: bool) -> M
         @if let Some(why) = wrong { @if !fields.iter().any(|name| is_wrong(name)) { div class="notice" role="alert" { (why) } } }
         form class="form" method="post" {
             (token(person))
+            label { "Project" input value=(project) readonly; }
             @if is_new { label { "Trigger" (choice("trigger", &triggers().collect::<Vec<_>>())) (beside("trigger")) } }
             label { "Name" input name="name" value=(value("name")) maxlength="200" required; (beside("name")) }
-            label { "Endpoint URL" input name="endpoint_url" type="text" inputmode="url" value=(value("endpoint_url")) placeholder="https://hooks.example.com/authio" required; (beside("endpoint_url")) }
+            label { "Endpoint URL" input name="endpoint_url" type="text" inputmode="url" value=(value("endpoint_url")) placeholder="https://hooks.example.com/authio" required
+                hx-get="/endpoint-url" hx-trigger="input changed delay:400ms, load" hx-target="#endpoint-url-check" hx-swap="innerHTML"; (beside("endpoint_url"))
+                span id="endpoint-url-check" class="hint" aria-live="polite" {} }
             label { "Timeout" input name="timeout_ms" inputmode="numeric" value=(value("timeout_ms")); span class="hint" { "milliseconds, 100 to 5000" } (beside("timeout_ms")) }
             label { "Fail mode" (choice("fail_mode", &["open", "closed"])) (beside("fail_mode")) }
             label { "On killed" (choice("on_killed", &["skip", "fail_mode"])) (beside("on_killed")) }

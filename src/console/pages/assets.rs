@@ -11,6 +11,7 @@ pub async fn serve(Path(name): Path<String>) -> Result<Response, PageError> {
     let (content_type, content) = match name.as_str() {
         "console.css" => ("text/css; charset=utf-8", include_str!("../assets/console.css")),
         "htmx.min.js" => ("text/javascript; charset=utf-8", include_str!("../assets/htmx.min.js")),
+        "htmx-sse.min.js" => ("text/javascript; charset=utf-8", include_str!("../assets/htmx-sse.min.js")),
         "icon.svg" => ("image/svg+xml", include_str!("../assets/icon.svg")),
         _ => return Err(PageError::NotFound),
     };

@@ -3,31 +3,43 @@
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::Value;
 
 use super::layout::page;
-use super::{Page, behind, literal, moment, rows, segment, text};
+use super::{behind, literal, moment, rows, segment, text};
 use crate::console::error::PageError;
 use crate::console::ways_in::Person;
-use crate::console::{Console, Fields};
+use crate::console::{Console, Fields, csv};
 use crate::store::console;
 
 /// `GET /audit?project=…&action=…`
-pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(query): Query<Fields>) -> Page {
+pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(query): Query<Fields>) -> Result<Response, PageError> {
     let given = |name: &str| query.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let (project, action) = (given("project"), given("action"));
     let Some(project) = project.or(person.whose().project) else {
         if person.is_operator() {
             let events = rows(&console::audit(&console.database, None, action).await?)?;
-            return Ok(page(&person, "Audit log", &table(&events, "select * from actions.audit_log order by at desc;")));
+            let sql = "select * from actions.audit_log order by at desc;";
+            return Ok(answer(&person, "Audit log", &query, &events, sql));
         }
-        return choose(&console, &person).await;
+        return Ok(choose(&console, &person).await?.into_response());
     };
     person.right(&console, project).await?;
     let events = rows(&console::audit(&console.database, Some(project), action).await?)?;
     let sql = format!("select * from actions.audit_log where project_id = {} order by at desc;", literal(project));
-    Ok(page(&person, &format!("Audit log of {project}"), &table(&events, &sql)))
+    Ok(answer(&person, &format!("Audit log of {project}"), &query, &events, &sql))
+}
+
+/// The page, or the file where the query asks for it.
+fn answer(person: &Person, title: &str, query: &Fields, events: &[Value], sql: &str) -> Response {
+    if query.get("format").is_some_and(|format| format == "csv") {
+        return csv::file(&["at", "project_id", "action_id", "event", "actor", "details", "count", "login"], events);
+    }
+    let kept: String = query.iter().map(|(name, value)| format!("{}={}&", segment(name), segment(value))).collect();
+    let body = html! { p class="row" { a class="button quiet" href={ "?" (kept) "format=csv" } { "CSV" } } (table(events, sql)) };
+    page(person, title, &body).into_response()
 }
 
 /// A member of several projects says of which.
@@ -39,7 +51,7 @@ async fn choose(console: &Console, person: &Person) -> Result<Markup, PageError>
 
 fn table(events: &[Value], sql: &str) -> Markup {
     html! {
-        div class="wide" { table {
+        div class="wide" tabindex="0" role="region" aria-label="Audit log" { table {
             tr { th { "When" } th { "What" } th { "Who" } th { "Action" } th { "Details" } }
             @for event in events {
                 tr {

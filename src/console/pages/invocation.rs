@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use maud::{Markup, html};
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::layout::page;
 use super::{Page, badge, behind, literal, moment, ms, row, segment, text};
@@ -70,7 +72,7 @@ fn dropped(outcome: &Value) -> Markup {
     html! {
         @if !dropped.is_empty() {
             h2 { "Dropped from the verdict" }
-            div class="wide" { table {
+            div class="wide" tabindex="0" role="region" aria-label="Dropped from the verdict" { table {
                 tr { th { "Field" } th { "Why" } th { "Values" } }
                 @for one in dropped {
                     @let values: Vec<&str> = one["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -89,6 +91,7 @@ fn pretty(value: &Value) -> String {
 fn timeline(invocation: &Value) -> Markup {
     let mut spans = vec![("queue", invocation["queue_ms"].as_f64().unwrap_or_default())];
     spans.extend(PHASES.iter().filter_map(|(field, name)| invocation["phases"][*field].as_f64().map(|took| (*name, took))));
+    spans.extend(rest(invocation).map(|took| ("written", took)));
     let whole: f64 = spans.iter().map(|(_, took)| took).sum::<f64>().max(0.001);
     let mut from = 0.0;
     let placed: Vec<(usize, &str, f64, f64)> = spans
@@ -110,8 +113,19 @@ fn timeline(invocation: &Value) -> Markup {
                 text x="332" y=(n * 28 + 18) { (format!("{took:.2} ms")) }
             }
         }
-        p class="hint" { "The call took " (ms(invocation, "duration_ms")) " in all." }
+        p class="hint" {
+            @if !invocation["duration_ms"].is_null() { "The call took " (ms(invocation, "duration_ms")) " in all. " }
+            "“queue” ends with the claim; “written” is everything after the call: judged, written back, and told in the same transaction."
+        }
     }
+}
+
+/// Milliseconds from the end of the call, or of the wait where nothing was called, until the outcome was written.
+fn rest(invocation: &Value) -> Option<f64> {
+    let at = |field: &str| OffsetDateTime::parse(invocation[field].as_str()?, &Rfc3339).ok();
+    let whole = (at("finished_at")? - at("enqueued_at")?).as_seconds_f64() * 1000.0;
+    let before = invocation["queue_ms"].as_f64()? + invocation["duration_ms"].as_f64().unwrap_or_default();
+    Some((whole - before).max(0.0))
 }
 
 /// What helps, by how it ended.

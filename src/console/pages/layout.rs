@@ -14,6 +14,7 @@ pub fn page(person: &Person, title: &str, body: &Markup) -> Markup {
                 nav aria-label="Pages" {
                     a href="/" { "Overview" }
                     a href="/projects" { "Projects" }
+                    a href="/invocations" { "Invocations" }
                     a href="/audit" { "Audit log" }
                     a href="/try" { "Try" }
                 }
@@ -55,6 +56,7 @@ fn document(title: &str, body: &Markup) -> Markup {
                 link rel="stylesheet" href="/assets/console.css";
                 link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
                 script src="/assets/htmx.min.js" defer {}
+                script src="/assets/htmx-sse.min.js" defer {}
             }
             body { (body) }
         }

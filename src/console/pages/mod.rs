@@ -5,10 +5,14 @@ pub mod action_changes;
 pub mod action_form;
 pub mod assets;
 pub mod audit;
+mod charts;
+pub mod endpoint_url;
 pub mod invocation;
-mod invocations;
+pub mod invocations;
 pub mod layout;
+pub mod live;
 pub mod overview;
+pub mod project_changes;
 pub mod projects;
 pub mod search;
 pub mod trial;
@@ -59,7 +63,7 @@ fn ms(row: &Value, field: &str) -> String {
 /// A status or a state, told by its word and, beside it, by colour.
 fn badge(word: &str) -> Markup {
     let tone = match word {
-        "ok" | "well" | "enabled" => "good",
+        "ok" | "well" | "enabled" | "done" => "good",
         "rejected" | "queued" | "running" | "disabled" | "unknown" => "calm",
         _ => "bad",
     };

@@ -2,27 +2,37 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use maud::{Markup, html};
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use super::charts::{self, Line};
 use super::layout::page;
 use super::{Page, badge, behind, moment, ms, row, rows, text};
-use crate::console::Console;
+use crate::console::error::PageError;
 use crate::console::ways_in::Person;
+use crate::console::{Console, Fields};
 use crate::store::console;
 
 /// `GET /`
-pub async fn show(State(console): State<Arc<Console>>, person: Person) -> Page {
+pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(query): Query<Fields>) -> Page {
+    let wanted = query.get("window").map(String::as_str).unwrap_or("1h");
+    let window = WINDOWS
+        .iter()
+        .find(|window| window.name == wanted)
+        .ok_or_else(|| PageError::Refused(format!("window is {wanted:?}; accepted: {}", WINDOWS.map(|window| window.name).join(", "))))?;
     let attention = rows(&console::attention(&console.database, person.whose()).await?)?;
     let fleet = row(&console::fleet(&console.database).await?)?;
     let body = html! {
         (health(&fleet["health"]))
         (needs(&attention))
         @if person.is_operator() {
+            (failing(&rows(&console::failing_mails(&console.database).await?)?))
             (numbers(&fleet["queue"]))
+            (traffic(window, &row(&console::traffic(&console.database, window.lasts_s, window.step_s).await?)?))
             (latency(&fleet["latency"]))
-            (week(&fleet["days"]))
             (processes(&fleet["processes"]))
         }
     };
@@ -33,7 +43,7 @@ fn health(health: &Value) -> Markup {
     let status = text(health, "status");
     html! {
         div class={ "notice" @if status == "well" { " good" } } {
-            "The fleet is " (badge(&status)) @if !text(health, "why").is_empty() { ": " (text(health, "why")) }
+            "The fleet is " (badge(&status)) @if !text(health, "why").is_empty() { " " (text(health, "why")) }
         }
     }
 }
@@ -44,7 +54,7 @@ fn needs(actions: &[Value]) -> Markup {
         @if actions.is_empty() {
             p { "Nothing." }
         } @else {
-            div class="wide" { table {
+            div class="wide" tabindex="0" role="region" aria-label="What needs a person" { table {
                 tr { th { "Action" } th { "Project" } th { "Why" } th { "Since or until" } }
                 @for action in actions {
                     tr {
@@ -90,7 +100,7 @@ fn latency(latency: &Value) -> Markup {
         @if latency.is_empty() {
             p { "Nothing was called." }
         } @else {
-            div class="wide" { table {
+            div class="wide" tabindex="0" role="region" aria-label="Five minutes by trigger" { table {
                 tr { th { "Trigger" } th class="number" { "Calls" } th class="number" { "Call p50" } th class="number" { "Call p99" }
                     th class="number" { "Overhead p50" } th class="number" { "Overhead p99" } }
                 @for one in latency {
@@ -103,40 +113,79 @@ fn latency(latency: &Value) -> Markup {
     }
 }
 
-/// Each status of seven days as a bar with its number beside it, readable without colour.
-fn week(days: &Value) -> Markup {
-    let mut sums: Vec<(String, f64)> = Vec::new();
-    for day in days.as_array().into_iter().flatten() {
-        let (status, count) = (text(day, "status"), day["invocations"].as_f64().unwrap_or_default());
-        match sums.iter_mut().find(|(known, _)| *known == status) {
-            Some((_, sum)) => *sum += count,
-            None => sums.push((status, count)),
-        }
-    }
-    sums.sort_by(|one, other| other.1.total_cmp(&one.1));
-    let total: f64 = sums.iter().map(|(_, count)| count).sum();
+/// How far a chart looks back, and in which steps; both in seconds.
+#[derive(Clone, Copy)]
+struct Window {
+    name: &'static str,
+    lasts_s: f64,
+    step_s: f64,
+}
+
+const WINDOWS: [Window; 3] = [
+    Window { name: "1h", lasts_s: 3_600.0, step_s: 60.0 },
+    Window { name: "24h", lasts_s: 86_400.0, step_s: 1_800.0 },
+    Window { name: "7d", lasts_s: 604_800.0, step_s: 14_400.0 },
+];
+
+/// Rate, latency and the share of each status.
+fn traffic(window: &Window, traffic: &Value) -> Markup {
+    let steps: &[Value] = traffic["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let at = |step: &Value| OffsetDateTime::parse(&text(step, "at"), &Rfc3339).map(|at| at.unix_timestamp() as f64).unwrap_or_default();
+    let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
+    let places: Vec<f64> = steps.iter().map(|step| (1.0 - (now - at(step)) / window.lasts_s).clamp(0.0, 1.0)).collect();
+    let line = |name, field: &str| Line { name, values: steps.iter().map(|step| step[field].as_f64()).collect() };
+    let ends = (format!("{} ago", window.name), "now");
+    let ends = (ends.0.as_str(), ends.1);
+    let counts: Vec<(String, f64)> = traffic["statuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| (text(one, "status"), one["invocations"].as_f64().unwrap_or_default()))
+        .collect();
     html! {
-        h2 { "Seven days by status" }
-        @if sums.is_empty() {
-            p { "Nothing was counted yet." }
-        } @else {
-            svg class="chart" role="img" aria-label="Share of each status" viewBox={ "0 0 400 " (sums.len() * 28) } {
-                @for (n, (status, count)) in sums.iter().enumerate() {
-                    text x="0" y=(n * 28 + 18) { (status) }
-                    rect class="track" x="120" y=(n * 28 + 5) width="150" height="18" rx="3" {}
-                    rect class="bar" x="120" y=(n * 28 + 5) width=(format!("{:.1}", 150.0 * count / total)) height="18" rx="3" {}
-                    text x="278" y=(n * 28 + 18) { (format!("{count:.0} · {:.2} %", 100.0 * count / total)) }
-                }
+        h2 id="traffic" { "Traffic" }
+        nav class="row" aria-label="Window" {
+            @for one in &WINDOWS {
+                a class=(if one.name == window.name { "button" } else { "button quiet" }) aria-current=[(one.name == window.name).then_some("true")] href={ "/?window=" (one.name) "#traffic" } { (one.name) }
             }
         }
-        (behind("select status, sum(invocations) from actions.daily_counts where day > current_date - 7 group by status;"))
+        @if steps.is_empty() {
+            p { "Nothing yet. A minute is added up five minutes after it is over." }
+        } @else {
+            div class="charts" {
+                (charts::lines("Invocations a second", "/s", &places, &[line("rate", "per_s")], ends))
+                (charts::lines("Call", "ms", &places, &[line("p50", "call_p50_ms"), line("p99 of the worst minute", "call_p99_ms")], ends))
+                (charts::lines("Overhead, all but the call", "ms", &places, &[line("p50", "overhead_p50_ms"), line("p99 of the worst minute", "overhead_p99_ms")], ends))
+                figure { figcaption { "Share of each status" } (charts::shares("Share of each status", &counts)) }
+            }
+        }
+        (behind(&format!("select * from actions.traffic where minute > now() - interval '{} s' order by minute;", window.lasts_s)))
+    }
+}
+
+/// Mails that somebody waits for in vain.
+fn failing(mails: &[Value]) -> Markup {
+    html! {
+        @if !mails.is_empty() {
+            h3 { "Mails that fail" }
+            div class="wide" tabindex="0" role="region" aria-label="Mails that fail" { table {
+                thead { tr { th { "Written" } th { "Subject" } th { "To" } th class="number" { "Attempts" } th { "Why" } } }
+                tbody { @for mail in mails {
+                    tr {
+                        td { (moment(mail, "created_at")) } td { (text(mail, "subject")) } td { "somebody at " (text(mail, "recipient_domain")) }
+                        td class="number" { (text(mail, "attempts")) @if !mail["refused_at"].is_null() { ", given up" } } td { (text(mail, "last_error")) }
+                    }
+                } }
+            } }
+            (behind("select * from actions.mails where sent_at is null and last_error is not null order by mail_id desc;"))
+        }
     }
 }
 
 fn processes(processes: &Value) -> Markup {
     html! {
         h2 { "Processes" }
-        div class="wide" { table {
+        div class="wide" tabindex="0" role="region" aria-label="Processes" { table {
             tr { th { "Kind" } th { "Host" } th { "Version" } th class="number" { "In flight" } th { "Last heard" } }
             @for process in processes.as_array().into_iter().flatten() {
                 tr {

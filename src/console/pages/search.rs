@@ -17,7 +17,7 @@ use crate::store::{console, control};
 /// `GET /search?q=…`
 pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(query): Query<Fields>) -> Result<Response, PageError> {
     let wanted = query.get("q").map(|text| text.trim()).unwrap_or_default();
-    let mut found: Vec<Value> = Vec::new();
+    let mut seen: Vec<Value> = Vec::new();
     let mut events: Vec<Value> = Vec::new();
     if wanted.starts_with("inv_") && control::invocation(&console.database, wanted).await?.is_some() {
         // That page decides whether this person may see it.
@@ -30,14 +30,9 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(que
             Err(error) => return Err(error),
         }
     } else if !wanted.is_empty() {
-        found = rows(&console::search(&console.database, wanted).await?)?;
+        seen = rows(&console::search(&console.database, wanted, person.whose()).await?)?;
     }
-    let (mut seen, mut shown) = (Vec::new(), Vec::new());
-    for one in found {
-        if person.right(&console, &text(&one, "project_id")).await.is_ok() {
-            seen.push(one);
-        }
-    }
+    let mut shown = Vec::new();
     for one in events {
         if person.right(&console, &text(&one, "project_id")).await.is_ok() {
             shown.push(one);

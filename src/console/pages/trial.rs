@@ -8,8 +8,8 @@ use axum::extract::State;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::action::triggers;
 use super::invocation::advice;
+use super::invocations::triggers;
 use super::layout::{page, token};
 use super::{Page, badge};
 use crate::console::error::PageError;

@@ -29,6 +29,8 @@ const LASTING_S: u32 = 12 * 3600;
 #[derive(Debug, Clone)]
 pub struct Person {
     session: Session,
+    /// SHA-256 of the cookie.
+    key: [u8; 32],
     /// What a form must send along with a change. It follows from the cookie, so no other site knows it.
     pub csrf: String,
 }
@@ -46,7 +48,12 @@ impl Person {
     fn of(session: Session, token: &str) -> Self {
         let mut mac = Hmac::<Sha256>::new_from_slice(token.as_bytes()).unwrap_or_else(|_| unreachable!("a key of any length"));
         mac.update(b"csrf");
-        Self { session, csrf: hex::encode(mac.finalize().into_bytes()) }
+        Self { session, key: sha256(token), csrf: hex::encode(mac.finalize().into_bytes()) }
+    }
+
+    /// Whether the session goes on, which somebody who watches does not show again.
+    pub async fn is_still_here(&self, console: &Console) -> bool {
+        console::session(&console.database, &self.key).await.is_ok_and(|session| session.is_some())
     }
 
     /// As the audit log names the person.

@@ -53,6 +53,15 @@ impl Browser {
         self.send("POST", path, &body).await
     }
 
+    /// Follows what a page tells while it is shown (server-sent events).
+    pub async fn watch(&self, path: &str) -> Watch {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\n\r\n", self.address, cookies.join("; "));
+        let mut stream = TcpStream::connect(&self.address).await.expect("the server listens");
+        stream.write_all(request.as_bytes()).await.expect("it takes a request");
+        Watch(stream)
+    }
+
     async fn send(&mut self, method: &str, path: &str, body: &str) -> Seen {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = format!(
@@ -78,5 +87,30 @@ impl Browser {
             }
         }
         Seen { status, head, body: body.to_owned() }
+    }
+}
+
+/// What is told as it happens.
+pub struct Watch(TcpStream);
+
+impl Watch {
+    /// Waits until it says a text.
+    pub async fn says(&mut self, text: &str) {
+        let mut said = String::new();
+        let reading = async {
+            while !said.contains(text) {
+                let mut bytes = [0; 4096];
+                let length = self.0.read(&mut bytes).await.expect("readable");
+                assert!(length > 0, "it ended with: {said}");
+                said.push_str(&String::from_utf8_lossy(&bytes[..length]));
+            }
+        };
+        let in_time = tokio::time::timeout(std::time::Duration::from_secs(20), reading).await;
+        in_time.unwrap_or_else(|_| panic!("it never said {text}: {said}"));
+    }
+
+    /// Waits until nothing more comes: the last part of a body in parts is empty.
+    pub async fn ends(mut self) {
+        self.says("0\r\n\r\n").await;
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod certificate;
+pub mod chromium;
 pub mod database;
 pub mod endpoint;
 pub mod line;

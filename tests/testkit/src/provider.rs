@@ -28,6 +28,7 @@ pub struct Provider {
     /// Its issuer.
     pub issuer: String,
     codes: Arc<Codes>,
+    people: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Provider {
@@ -36,45 +37,77 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let issuer = format!("http://{}", listener.local_addr().expect("its address"));
         let (codes, key) = (Arc::new(Codes::default()), Arc::new(KeyPair::generate().expect("a key")));
-        let served = (issuer.clone(), Arc::clone(&codes));
+        let people = Arc::<Mutex<Vec<Value>>>::default();
+        let served = (issuer.clone(), Arc::clone(&codes), Arc::clone(&people));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (issuer, codes) = served.clone();
+                let (issuer, codes, people) = served.clone();
                 let key = Arc::clone(&key);
                 tokio::spawn(async move {
-                    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request, &issuer, &codes, &key).await) });
+                    let service =
+                        service_fn(|request| async { Ok::<_, Infallible>(answer(request, &issuer, &codes, &people, &key).await) });
                     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self { issuer, codes }
+        Self { issuer, codes, people }
+    }
+
+    /// Lets somebody choose these claims on its page.
+    pub fn knows(&self, claims: Value) {
+        self.people.lock().expect("no panic").push(claims);
     }
 
     /// A code for somebody who signed in; `to` is the address that the console led to.
     pub fn code(&self, to: &url::Url, claims: &Value) -> String {
-        let asked = |name: &str| to.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
-        assert_eq!((asked("response_type").as_str(), asked("code_challenge_method").as_str()), ("code", "S256"));
-        let mut claims = claims.clone();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
-        for (name, value) in [
-            ("iss", json!(self.issuer)),
-            ("aud", json!(CLIENT.0)),
-            ("sub", json!("1")),
-            ("iat", json!(now)),
-            ("exp", json!(now + 300)),
-            ("nonce", json!(asked("nonce"))),
-        ] {
-            if claims.get(name).is_none() {
-                claims[name] = value;
-            }
-        }
-        let code = uuid::Uuid::new_v4().simple().to_string();
-        self.codes.lock().expect("no panic").insert(code.clone(), (asked("code_challenge"), claims));
-        code
+        code(&self.issuer, &self.codes, to, claims)
     }
 }
 
-async fn answer(request: Request<Incoming>, issuer: &str, codes: &Codes, key: &KeyPair) -> Response<Full<Bytes>> {
+fn asked(to: &url::Url, name: &str) -> String {
+    to.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+fn code(issuer: &str, codes: &Codes, to: &url::Url, claims: &Value) -> String {
+    assert_eq!((asked(to, "response_type").as_str(), asked(to, "code_challenge_method").as_str()), ("code", "S256"));
+    let mut claims = claims.clone();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    for (name, value) in [
+        ("iss", json!(issuer)),
+        ("aud", json!(CLIENT.0)),
+        ("sub", json!("1")),
+        ("iat", json!(now)),
+        ("exp", json!(now + 300)),
+        ("nonce", json!(asked(to, "nonce"))),
+    ] {
+        if claims.get(name).is_none() {
+            claims[name] = value;
+        }
+    }
+    let code = uuid::Uuid::new_v4().simple().to_string();
+    codes.lock().expect("no panic").insert(code.clone(), (asked(to, "code_challenge"), claims));
+    code
+}
+
+/// The page on which a person says who she is: a link each.
+fn people_page(request: &Request<Incoming>, issuer: &str, codes: &Codes, people: &Mutex<Vec<Value>>) -> Response<Full<Bytes>> {
+    let to = url::Url::parse(&format!("{issuer}{}", request.uri())).expect("an address");
+    let links = people.lock().expect("no panic").iter().fold(String::new(), |links, claims| {
+        let mut back = url::Url::parse(&asked(&to, "redirect_uri")).expect("an address");
+        back.query_pairs_mut().append_pair("code", &code(issuer, codes, &to, claims)).append_pair("state", &asked(&to, "state"));
+        format!("{links}<p><a href='{}'>{}</a></p>", back.as_str().replace('&', "&amp;"), claims["email"].as_str().unwrap_or_default())
+    });
+    let built = Response::builder().header("content-type", "text/html; charset=utf-8");
+    built.body(Full::new(Bytes::from(format!("<!doctype html><title>Who are you?</title>{links}")))).expect("a response")
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    issuer: &str,
+    codes: &Codes,
+    people: &Mutex<Vec<Value>>,
+    key: &KeyPair,
+) -> Response<Full<Bytes>> {
     let body = match request.uri().path() {
         "/.well-known/openid-configuration" => json!({
             "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
@@ -86,6 +119,7 @@ async fn answer(request: Request<Incoming>, issuer: &str, codes: &Codes, key: &K
             json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "1",
                 "x": URL_SAFE_NO_PAD.encode(&point[1..33]), "y": URL_SAFE_NO_PAD.encode(&point[33..65])}]})
         }
+        "/authorize" => return people_page(&request, issuer, codes, people),
         "/token" => return token(request, codes, key).await,
         _ => return response(404, &json!({})),
     };
