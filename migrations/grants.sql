@@ -94,8 +94,8 @@ grant select on actions.actions, actions.action_health, actions.audit_log, actio
   actions.latency, actions.mails, actions.projects, actions.queue_health, actions.recent_invocations, actions.traffic to actions_console;
 grant execute on function
   actions.schema_version(), actions.oldest_program(), actions.oldest_snapshot_s(),
-  actions.find_invocations(text, text, text, timestamptz, integer), actions.by_event(text), actions.project_members(text),
-  actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text), actions.set_project_members(text, json, text),
+  actions_private.filtered_invocations(text, text, timestamptz, text, text, boolean, boolean, integer, integer), actions.by_event(text),
+  actions.project_members(text), actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text), actions.set_project_members(text, json, text),
   actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean), actions.update_action(text, json, text),
   actions.set_enabled(text, boolean, text), actions.kill_action(text, text, text), actions.reenable_action(text, text), actions.delete_action(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),

@@ -81,13 +81,9 @@ where m.sent_at is null and m.last_error is not null and (m.refused_at is null o
 order by m.mail_id desc
 limit 20";
 /// A list of invocations.
-pub const LISTED: &str = "-- listed: of the $5 newest of an action, a project or all since a moment, those that a person filters
+pub const LISTED: &str = "-- listed: the newest of an action, a project or all that a person filters, out of the newest of each action
 select row_to_json(i)::text
-from actions.find_invocations($1, $2, null, coalesce($3, now() - $4 * interval '1 second'), $5) as i
-where ($6::text is null or i.status = $6) and ($7::text is null or i.trigger = $7) and ($8::boolean is null or i.test = $8)
-  and ($9::boolean is null or i.overrode = $9)
-order by i.invocation_id desc
-limit $10::integer";
+from actions_private.filtered_invocations($1, $2, coalesce($3, now() - $4 * interval '1 second'), $5, $6, $7, $8, $9, $10) as i";
 /// What needs a person.
 pub const ATTENTION: &str = "-- attention: killed actions and rotations that overlap, of all projects, one, or those of a person
 select json_build_object('action_id', a.action_id, 'project_id', a.project_id, 'name', a.name, 'trigger', a.trigger,
@@ -247,7 +243,7 @@ pub struct Listed<'a> {
 /// The newest `most` invocations that fit, out of the newest `looked_at`.
 pub async fn listed(database: &Database, listed: &Listed<'_>, looked_at: i32, most: i32) -> Result<Vec<String>, StoreError> {
     let Listed { action, project, since, status, trigger, test, overrode } = *listed;
-    many(database, LISTED, params![action, project, since.at(), since.seconds_ago(), looked_at, status, trigger, test, overrode, most])
+    many(database, LISTED, params![action, project, since.at(), since.seconds_ago(), status, trigger, test, overrode, looked_at, most])
         .await
 }
 

@@ -285,7 +285,6 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_console", control::RECORD_SECRET),
     ("actions_console", control::NOTE_REVEALED),
     ("actions_console", control::SEND_TEST),
-    ("actions_console", control::INVOCATIONS),
     ("actions_console", control::OF_EVENT),
     ("actions_console", control::INVOCATION),
     ("actions_console", projects::SHOW),

@@ -103,11 +103,11 @@ pub const RIGHTS: [Rights; 6] = [
             actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
             actions.recent_invocations:r actions.traffic:r actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
             actions_private.project_members:r",
-        functions: "actions.by_event actions.create_action actions.delete_action actions.find_invocations actions.finish_rotation \
+        functions: "actions.by_event actions.create_action actions.delete_action actions.finish_rotation \
             actions.kill_action actions.note_secret_revealed actions.oldest_program actions.oldest_snapshot_s \
             actions.project_members actions.record_secret actions.reenable_action actions.rotate_secret actions.schema_version \
             actions.send_test_event actions.set_enabled actions.set_project_members actions.set_project_roles \
-            actions.update_action actions.upsert_project",
+            actions.update_action actions.upsert_project actions_private.filtered_invocations",
     },
 ];
 

@@ -141,11 +141,12 @@ async fn every_look_reads_a_few_pages_of_a_long_history() {
             with(console::HEALTH, &[&id]),
             with(console::VERSIONS, &[&id]),
             with(console::AUDIT, &[&name, &id]),
-            with(console::LISTED, &[&id, "null::text", "null", "null", "50", "null", "null", "null", "null", "50"]),
-            with(console::LISTED, &["null::text", &name, "null", "3600", "50", "null", "null", "null", "null", "50"]),
+            with(console::LISTED, &[&id, "null::text", "null", "null", "null", "null", "null", "null", "50", "50"]),
+            with(console::LISTED, &[&id, "null::text", "null", "null", "'timeout'", "null", "null", "true", "500", "50"]),
+            with(console::LISTED, &["null::text", &name, "null", "3600", "null", "null", "null", "null", "50", "50"]),
         ]);
     }
-    looks.push(with(console::LISTED, &["null::text", "null::text", "null", "null", "50", "null", "null", "null", "null", "50"]));
+    looks.push(with(console::LISTED, &["null::text", "null::text", "null", "null", "null", "null", "null", "null", "50", "50"]));
     let mut dear = dear_looks(&mut connection, &looks).await;
     // Of a long history nothing counts any more, and nothing of it is walked to find that out.
     owner.execute("update actions_private.actions set counting_since = now()").await.unwrap();
