@@ -32,16 +32,21 @@ grant execute on function
   actions_private.claim(uuid, integer, text[], text[], integer[], integer, text, integer, integer, boolean, integer),
   actions_private.complete(text[], uuid[], actions_private.final_status[], text[], integer[], double precision[], text[], text[], text[], bytea[], boolean[], text[], text[], text[], text[], text[]),
   actions_private.id_time(timestamptz), actions_private.letters(bigint, integer), actions_private.may_notify(), actions_private.notify_queue_usage(),
-  actions_private.current_server_epoch()
+  actions_private.current_server_epoch(),
+  actions_private.keep_events(text[], text[], integer[], text[], bytea[]), actions_private.keep_last_known(text[], bytea[], timestamptz[], text[], bytea[]),
+  actions_private.last_known_of(text, bytea[], integer),
+  actions_private.keep_candidate_results(text[], text[], integer[], text[], text[], double precision[], text[], boolean[], text[], integer[], bigint[])
 to actions_worker;
 
 -- Janitors: the work of the leader, nothing that decides by a verdict.
 grant select on all tables in schema actions_private to actions_janitor;
+-- Ciphertext of people's data is nothing that a janitor reads.
+revoke select on actions_private.recorded_events, actions_private.last_known from actions_janitor;
 grant select on all tables in schema actions to actions_janitor;
 grant update (holder, epoch, expires_at) on actions_private.leadership to actions_janitor;
 grant delete, update (worker) on actions_private.queue to actions_janitor;
 grant insert on actions_private.invocations to actions_janitor;
-grant update (killed_at, killed_reason, previous_secret_version, previous_secret_key_id, previous_secret_until, updated_at)
+grant update (killed_at, killed_reason, killed_by_hand, previous_secret_version, previous_secret_key_id, previous_secret_until, updated_at)
   on actions_private.actions to actions_janitor;
 grant insert (project_id, action_id, event, actor, details) on actions_private.audit_log to actions_janitor;
 grant insert (project_id, action_id, recipient, subject, text_body, html_body),
@@ -63,12 +68,17 @@ grant execute on function
   actions_private.customers_of(text[]), actions_private.hold_kills(bigint, timestamptz, text), actions_private.free_kills(bigint),
   actions_private.to_be_told(text), actions_private.erase_next(bigint, integer), actions_private.forget_old(integer, integer, integer, integer)
 to actions_janitor;
+grant execute on function
+  actions_private.user_of(json), actions_private.breaks_glass(text, json), actions_private.outcome_of_broken_glass(text),
+  actions_private.canaries(), actions_private.withdraw_canary(bigint, text, integer, text), actions_private.end_probing(actions.actions),
+  actions_private.probe(bigint, integer), actions_private.warn(bigint, text, text, json), actions_private.forget_trials(integer, integer)
+to actions_janitor;
 
 -- Control planes: configure.
 grant execute on function
   actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text),
   actions.set_project_members(text, json, text), actions.project_members(text),
-  actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean), actions.update_action(text, json, text),
+  actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean, text, integer, integer, integer, text), actions.update_action(text, json, text),
   actions.set_enabled(text, boolean, text), actions.reenable_action(text, text), actions.delete_action(text, text),
   actions.swap_action(text, text, text), actions.kill_action(text, text, text), actions.delete_project(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
@@ -76,6 +86,12 @@ grant execute on function
   actions.send_test_event(text, text), actions.result(text), actions.results(text[])
 to actions_admin;
 grant select on actions.actions, actions.audit_log, actions.erasures, actions.projects to actions_admin;
+grant execute on function
+  actions.stage_candidate(text, json, text, integer, text), actions.promote_candidate(text, text), actions.withdraw_candidate(text, text),
+  actions.forget_events(text, text), actions.set_break_glass(text, text[], text), actions.break_glass(text), actions_private.recorded_of(text, integer)
+to actions_admin, actions_console;
+grant usage on schema actions_private to actions_admin;
+grant select on actions.candidates, actions.candidate_results, actions.recorded_events to actions_admin, actions_console;
 
 grant execute on function actions.schema_version(), actions.oldest_program() to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
 
@@ -96,7 +112,7 @@ grant execute on function
   actions.schema_version(), actions.oldest_program(), actions.oldest_snapshot_s(),
   actions_private.filtered_invocations(text, text, timestamptz, text, text, boolean, boolean, integer, integer), actions.by_event(text),
   actions.project_members(text), actions.upsert_project(text, text, boolean, text), actions.set_project_roles(text, text[], text), actions.set_project_members(text, json, text),
-  actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean), actions.update_action(text, json, text),
+  actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean, text, integer, integer, integer, text), actions.update_action(text, json, text),
   actions.set_enabled(text, boolean, text), actions.kill_action(text, text, text), actions.reenable_action(text, text), actions.delete_action(text, text),
   actions.rotate_secret(text, text, interval), actions.finish_rotation(text, text),
   actions.record_secret(text, integer, text, text), actions.note_secret_revealed(text, text), actions.send_test_event(text, text)

@@ -9,9 +9,18 @@ comment on function actions_private.is_endpoint_url(text) is
 
 -- The rules of a configuration, the same for a new action and for a change. The address
 -- rules are not here: they run in the worker, at every call.
-create or replace function actions_private.check_configuration(name text, endpoint_url text, timeout_ms integer, fail_mode text, on_killed text, require_response_signature boolean, check_every_s integer)
-returns void language plpgsql immutable set search_path = pg_catalog, pg_temp
+drop function if exists actions_private.check_configuration(text, text, integer, text, text, boolean, integer);
+create or replace function actions_private.check_configuration(version actions_private.action_versions, trigger text)
+returns void language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+declare
+  name constant text := version.name;
+  endpoint_url constant text := version.endpoint_url;
+  timeout_ms constant integer := version.timeout_ms;
+  fail_mode constant text := version.fail_mode;
+  on_killed constant text := version.on_killed;
+  require_response_signature constant boolean := version.require_response_signature;
+  check_every_s constant integer := version.check_every_s;
 begin
   if name is null or length(name) not between 1 and 200 then
     perform actions_private.refuse(format('name is %s', coalesce(quote_literal(left(name, 210)), 'null')),
@@ -41,10 +50,30 @@ begin
     perform actions_private.refuse(format('check_every_s is %s', coalesce(check_every_s::text, 'null')),
       'Accepted is 10 to 86400 (seconds), or 0 for no checks.', 'Each check is a real call with metadata.test = true.');
   end if;
+  perform actions_private.refuse_condition(version.condition);
+  if version.record_events is null or version.record_events not between 0 and 1000 then
+    perform actions_private.refuse(format('record_events is %s', coalesce(version.record_events::text, 'null')),
+      'Accepted is 1 to 1000 (events), or 0 to keep none.', 'What is kept is encrypted, and sent again by: actionsctl replay');
+  end if;
+  if version.record_hours is null or version.record_hours not between 1 and 168 then
+    perform actions_private.refuse(format('record_hours is %s', coalesce(version.record_hours::text, 'null')), 'Accepted is 1 to 168 (hours).', 'The default is 24.');
+  end if;
+  if version.last_known_s is null or version.last_known_s not between 0 and 86400 then
+    perform actions_private.refuse(format('last_known_s is %s', coalesce(version.last_known_s::text, 'null')),
+      'Accepted is 1 to 86400 (seconds), or 0 to apply nothing.', 'A failure then leaves the token as it is.');
+  end if;
+  if version.last_known_s > 0 and trigger <> 'pre_token_mint' then
+    perform actions_private.refuse(format('last_known_s is %s on %s', version.last_known_s, trigger),
+      'Accepted is 0 on every trigger but pre_token_mint.', 'Only there a verdict has roles, permissions and claims.');
+  end if;
+  if version.recovery is null or version.recovery not in ('manual', 'probe') then
+    perform actions_private.refuse(format('recovery is %s', coalesce(quote_literal(left(version.recovery, 100)), 'null')),
+      'Accepted is manual or probe.', 'probe sends test events to a killed action, and takes the kill back after five in a row that end ok.');
+  end if;
 end
 $$;
-comment on function actions_private.check_configuration(text, text, integer, text, text, boolean, integer) is
-  'Raises what is wrong with an action''s configuration. Example: select actions_private.check_configuration(''Fraud check'', ''https://hooks.acme.com/a'', 2000, ''open'', ''skip'', false, 0);';
+comment on function actions_private.check_configuration(actions_private.action_versions, text) is
+  'Raises what is wrong with an action''s configuration for a trigger. Example: select actions_private.check_configuration(v, ''pre_register'') from actions_private.action_versions as v limit 1;';
 
 create or replace function actions_private.write_audit(before actions.actions, after actions.actions, event text, actor text) returns void
 language sql volatile
@@ -103,33 +132,36 @@ $$;
 comment on function actions_private.refuse_second_action(text, text, text) is
   'Raises if another enabled action holds the trigger; for callers that hold the project''s lock. Example: select actions_private.refuse_second_action(''proj_acme_prod'', ''pre_register'', null);';
 
+-- Two functions that take the same call would be none.
+drop function if exists actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean);
 create or replace function actions.create_action(
   project_id text, trigger text, endpoint_url text, name text, timeout_ms integer default 2000, fail_mode text default 'open',
-  on_killed text default 'skip', require_response_signature boolean default false, actor text default null, enabled boolean default true
+  on_killed text default 'skip', require_response_signature boolean default false, actor text default null, enabled boolean default true,
+  condition text default null, record_events integer default 0, record_hours integer default 24, last_known_s integer default 0, recovery text default 'manual'
 ) returns actions.actions
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   new_id constant text := actions_private.new_id('action_');
+  first actions_private.action_versions;
   after actions.actions;
 begin
   perform actions_private.known_project(project_id);
   perform actions_private.check_request(project_id, trigger, '{}', null);
-  perform actions_private.check_configuration(name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, 0);
+  first := row(new_id, 1, name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, 0, now(), actor,
+    condition, record_events, record_hours, last_known_s, recovery)::actions_private.action_versions;
+  perform actions_private.check_configuration(first, trigger);
   if enabled is null then
     perform actions_private.refuse('enabled is null', 'Accepted is true or false.', 'False prepares an action beside the live one; see actions.swap_action.');
   end if;
   if enabled then
     perform actions_private.refuse_second_action(project_id, trigger, null);
   end if;
-  insert into actions_private.actions (id, project_id, project_revision, trigger, version, timeout_ms, enabled)
-  select new_id, p.id, p.revision, create_action.trigger, 1, create_action.timeout_ms, create_action.enabled
+  insert into actions_private.actions (id, project_id, project_revision, trigger, version, timeout_ms, enabled, condition)
+  select new_id, p.id, p.revision, create_action.trigger, 1, create_action.timeout_ms, create_action.enabled, create_action.condition
   from actions_private.projects as p
   where p.id = create_action.project_id;
-  insert into actions_private.action_versions
-    (action_id, version, name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, created_by)
-  values (new_id, 1, create_action.name, create_action.endpoint_url, create_action.timeout_ms, create_action.fail_mode,
-    create_action.on_killed, create_action.require_response_signature, create_action.actor);
+  insert into actions_private.action_versions select first.*;
   select * into after from actions.actions as a where a.action_id = new_id;
   perform actions_private.write_audit(null, after, 'action.created', actor);
   -- Only a holder of the root keys can fingerprint the new secret: one of the workers does.
@@ -137,36 +169,37 @@ begin
   return after;
 end
 $$;
-comment on function actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean) is
+comment on function actions.create_action(text, text, text, text, integer, text, text, boolean, text, boolean, text, integer, integer, integer, text) is
   'Binds a customer''s endpoint to a trigger of a project; with enabled false beside the live one, see swap_action. actionsctl action secret shows its signing secret. Example: select * from actions.create_action(''proj_acme_prod'', ''pre_token_mint'', ''https://hooks.acme.com/authio'', ''Roles from Acme'');';
 
-create or replace function actions.update_action(action_id text, changes json, actor text default null) returns actions.actions
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- The version that an action would have with some changes: checked, and not written.
+create or replace function actions_private.changed_version(before actions.actions, changes json, actor text) returns actions_private.action_versions
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  before constant actions.actions := actions_private.lock_action(action_id);
+  keys constant text := 'name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, check_every_s, condition, record_events, record_hours, last_known_s, recovery';
+  newest constant integer := (select max(v.version) from actions_private.action_versions as v where v.action_id = before.action_id);
   wrong record;
   base actions_private.action_versions;
-  after actions.actions;
 begin
   perform actions_private.refuse_unstorable('changes', changes);
   if changes is null or json_typeof(changes) <> 'object' then
     perform actions_private.refuse(
       format('changes is %s', case when changes is null then 'null' else 'a JSON ' || json_typeof(changes) end),
-      'Accepted is a JSON object with any of name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, check_every_s; or version, to restore an earlier one.',
-      'Example: {"timeout_ms": 3000}');
+      format('Accepted is a JSON object with any of %s; or version, to restore an earlier one.', keys), 'Example: {"timeout_ms": 3000}');
   end if;
   select c.key, json_typeof(c.value) as kind, k.kind as accepted into wrong
   from json_each(changes) as c
   left join (values ('name', 'string'), ('endpoint_url', 'string'), ('timeout_ms', 'number'), ('fail_mode', 'string'),
-    ('on_killed', 'string'), ('require_response_signature', 'boolean'), ('check_every_s', 'number'), ('version', 'number')) as k (key, kind) on k.key = c.key
-  where k.kind is distinct from json_typeof(c.value) or k.kind = 'number' and c.value::text !~ '^[0-9]{1,9}$' limit 1;
+    ('on_killed', 'string'), ('require_response_signature', 'boolean'), ('check_every_s', 'number'), ('version', 'number'),
+    ('condition', 'string'), ('record_events', 'number'), ('record_hours', 'number'), ('last_known_s', 'number'), ('recovery', 'string')) as k (key, kind) on k.key = c.key
+  where (k.kind is distinct from json_typeof(c.value) or k.kind = 'number' and c.value::text !~ '^[0-9]{1,9}$')
+    and not (c.key = 'condition' and json_typeof(c.value) = 'null') limit 1;
   if found then
     perform actions_private.refuse(
       case when wrong.accepted is null then format('changes has the key %I', wrong.key)
            else format('%s is %s', wrong.key, coalesce(changes ->> wrong.key, 'null')) end,
-      case when wrong.accepted is null
-           then 'Accepted are name, endpoint_url, timeout_ms, fail_mode, on_killed, require_response_signature, check_every_s and version.'
+      case when wrong.accepted is null then format('Accepted are %s and version.', keys)
            else format('Accepted is a JSON %s%s.', wrong.accepted, case wrong.accepted when 'number' then ' without fraction' else '' end) end,
       case when wrong.key = 'enabled' then 'Use actions.set_enabled.' else 'Nothing was changed.' end);
   end if;
@@ -174,7 +207,7 @@ begin
   where v.action_id = before.action_id and v.version = coalesce((changes ->> 'version')::integer, before.version);
   if not found then
     perform actions_private.refuse(format('version is %s', changes ->> 'version'),
-      format('Accepted is 1 to %s.', before.version), 'The audit log tells what each change made.');
+      format('Accepted is 1 to %s.', newest), 'The audit log tells what each change made.');
   end if;
   base.name := coalesce(changes ->> 'name', base.name);
   base.endpoint_url := coalesce(changes ->> 'endpoint_url', base.endpoint_url);
@@ -183,13 +216,47 @@ begin
   base.on_killed := coalesce(changes ->> 'on_killed', base.on_killed);
   base.require_response_signature := coalesce((changes ->> 'require_response_signature')::boolean, base.require_response_signature);
   base.check_every_s := coalesce((changes ->> 'check_every_s')::integer, base.check_every_s);
-  perform actions_private.check_configuration(
-    base.name, base.endpoint_url, base.timeout_ms, base.fail_mode, base.on_killed, base.require_response_signature, base.check_every_s);
-  base.version := before.version + 1;
+  base.record_events := coalesce((changes ->> 'record_events')::integer, base.record_events);
+  base.record_hours := coalesce((changes ->> 'record_hours')::integer, base.record_hours);
+  base.last_known_s := coalesce((changes ->> 'last_known_s')::integer, base.last_known_s);
+  base.recovery := coalesce(changes ->> 'recovery', base.recovery);
+  if exists (select from json_object_keys(changes) as k (key) where k.key = 'condition') then
+    base.condition := changes ->> 'condition';
+  end if;
+  perform actions_private.check_configuration(base, before.trigger);
+  base.version := newest + 1;
   base.created_at := now();
   base.created_by := actor;
+  return base;
+end
+$$;
+comment on function actions_private.changed_version(actions.actions, json, text) is
+  'The version that an action would have with some changes; raises what is wrong with them. Example: select (actions_private.changed_version(a, ''{"timeout_ms": 3000}'', ''ada@acme.com'')).timeout_ms from actions.actions as a limit 1;';
+
+-- What each event needs of a version stands in the action, too.
+create or replace function actions_private.use_version(action_id text, version integer) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+begin atomic
+  update actions_private.actions as a
+  set version = v.version, timeout_ms = v.timeout_ms, condition = v.condition, updated_at = now()
+  from actions_private.action_versions as v
+  where a.id = use_version.action_id and v.action_id = use_version.action_id and v.version = use_version.version;
+end;
+comment on function actions_private.use_version(text, integer) is
+  'Points an action at one of its versions. Example: select actions_private.use_version(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'', 2);';
+
+create or replace function actions.update_action(action_id text, changes json, actor text default null) returns actions.actions
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant actions.actions := actions_private.lock_action(action_id);
+  base constant actions_private.action_versions := actions_private.changed_version(before, changes, actor);
+  after actions.actions;
+begin
+  perform actions_private.withdraw_running(before.action_id, 'the action was updated', actor);
   insert into actions_private.action_versions select base.*;
-  update actions_private.actions as a set version = base.version, timeout_ms = base.timeout_ms, updated_at = now() where a.id = before.action_id;
+  perform actions_private.use_version(before.action_id, base.version);
+  perform actions_private.trim_recorded(before.action_id);
   select * into after from actions.actions as a where a.action_id = before.action_id;
   perform actions_private.write_audit(before, after, 'action.updated', actor);
   return after;
@@ -213,6 +280,9 @@ begin
   end if;
   if enabled then
     perform actions_private.refuse_second_action(before.project_id, before.trigger, before.action_id);
+  end if;
+  if not enabled then
+    perform actions_private.withdraw_running(before.action_id, 'the action was disabled', actor);
   end if;
   update actions_private.actions as a
   set enabled = set_enabled.enabled, updated_at = now(),
@@ -254,6 +324,7 @@ begin
       'Accepted is an action that is called once it is enabled.', format('Take the kill back first: select actions.reenable_action(%L, ''you'');', enable_id));
   end if;
   if leaving.enabled then
+    perform actions_private.withdraw_running(disable_id, 'the action was disabled', actor);
     update actions_private.actions as a set enabled = false, updated_at = now() where a.id = disable_id;
     select * into after from actions.actions as a where a.action_id = disable_id;
     perform actions_private.write_audit(leaving, after, 'action.disabled', actor);
@@ -283,7 +354,7 @@ begin
   end if;
   perform actions_private.refuse_second_action(before.project_id, before.trigger, before.action_id);
   update actions_private.actions as a
-  set killed_at = null, killed_reason = null, enabled = true, counting_since = clock_timestamp(), updated_at = now()
+  set killed_at = null, killed_reason = null, killed_by_hand = false, enabled = true, counting_since = clock_timestamp(), updated_at = now()
   where a.id = before.action_id;
   select * into after from actions.actions as a where a.action_id = before.action_id;
   perform actions_private.write_audit(before, after, 'action.reenabled', actor);
@@ -302,6 +373,9 @@ declare
 begin
   after.enabled := false;
   after.updated_at := now();
+  perform actions_private.withdraw_running(before.action_id, 'the action was deleted', actor);
+  delete from actions_private.recorded_events as e where e.action_id = before.action_id;
+  delete from actions_private.last_known as k where k.action_id = before.action_id;
   update actions_private.actions as a
   set deleted_at = now(), enabled = false, updated_at = now() where a.id = before.action_id;
   perform actions_private.write_audit(before, after, 'action.deleted', actor);

@@ -20,14 +20,14 @@ begin
     -- One by itself takes the fewest steps: making a statement ready costs more than its row.
     delete from actions_private.queue as q
     where q.id = ids[1] and q.claim_token = tokens[1]
-    returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker into one;
+    returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker, q.canary into one;
     if found then
       insert into actions_private.invocations
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, phases, queue_ms, error,
-         error_code, response_sha256, overrode, enqueued_at, finished_at, worker)
+         error_code, response_sha256, overrode, enqueued_at, finished_at, worker, canary)
       values (one.id, one.event_id, one.project_id, one.trigger, one.action_id, one.action_version, one.test, statuses[1], outcomes[1]::json,
         http_statuses[1], durations_ms[1], complete.phases[1]::json, date_part('epoch', one.claimed_at - one.enqueued_at) * 1000, errors[1],
-        error_codes[1], responses_sha256[1], overrides[1], one.enqueued_at, clock_timestamp(), one.worker);
+        error_codes[1], responses_sha256[1], overrides[1], one.enqueued_at, clock_timestamp(), one.worker, one.canary);
       ended_ids := ids;
     end if;
   else
@@ -36,14 +36,14 @@ begin
       delete from actions_private.queue as q
       using unnest(ids, tokens) with ordinality as g (id, token, n)
       where q.id = any (complete.ids) and q.id = g.id and q.claim_token = g.token
-      returning g.n, q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker
+      returning g.n, q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.enqueued_at, q.claimed_at, q.worker, q.canary
     ), kept as (
       insert into actions_private.invocations as i
         (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, http_status, duration_ms, phases, queue_ms, error,
-         error_code, response_sha256, overrode, enqueued_at, finished_at, worker)
+         error_code, response_sha256, overrode, enqueued_at, finished_at, worker, canary)
       select e.id, e.event_id, e.project_id, e.trigger, e.action_id, e.action_version, e.test, statuses[e.n], outcomes[e.n]::json,
         http_statuses[e.n], durations_ms[e.n], complete.phases[e.n]::json, date_part('epoch', e.claimed_at - e.enqueued_at) * 1000, errors[e.n],
-        error_codes[e.n], responses_sha256[e.n], overrides[e.n], e.enqueued_at, clock_timestamp(), e.worker
+        error_codes[e.n], responses_sha256[e.n], overrides[e.n], e.enqueued_at, clock_timestamp(), e.worker, e.canary
       from ended as e
       returning i.id
     )
@@ -55,10 +55,16 @@ begin
     select i.project_id, i.action_id, n.event, 'fleet', (array_agg(n.details order by n.id))[1]::json, date_trunc('minute', clock_timestamp()), count(*)
     from unnest(note_ids, note_events, note_details) as n (id, event, details)
     join actions_private.invocations as i on i.id = n.id
-    where n.id = any (ended_ids) and i.id = any (ended_ids)
+    where n.id = any (ended_ids) and i.id = any (ended_ids) and n.event <> 'action.break_glass_used'
     group by i.project_id, i.action_id, n.event
     order by i.action_id, n.event
     on conflict (action_id, event, minute) where minute is not null do update set count = l.count + excluded.count;
+    -- Somebody passed whom nobody judged: each is told by itself.
+    insert into actions_private.audit_log (project_id, action_id, event, actor, details)
+    select i.project_id, i.action_id, n.event, 'fleet', n.details::json
+    from unnest(note_ids, note_events, note_details) as n (id, event, details)
+    join actions_private.invocations as i on i.id = n.id
+    where n.id = any (ended_ids) and i.id = any (ended_ids) and n.event = 'action.break_glass_used';
   end if;
   -- The replies tell of all the ids; where one was not ended here, the caller tells of the others.
   if reply_channels <> '{}' and cardinality(ended_ids) = cardinality(ids) and actions_private.may_notify() then

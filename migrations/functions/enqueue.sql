@@ -19,6 +19,10 @@ declare
   are_plain boolean;
   are_alive boolean;
   is_any_alive boolean;
+  -- Of some action a condition or a canary says where an event goes.
+  is_any_routed boolean;
+  unmet boolean[];
+  canaries boolean[];
   must_call boolean := statement_timestamp() > now() + interval '5 milliseconds';
   names text[];
   action_ids text[];
@@ -41,12 +45,12 @@ begin
   end if;
   select bool_and(r.is_plain), bool_and(r.is_alive), bool_or(r.is_alive),
     must_call or not exists (select from actions_private.processes as p where p.awake_until > at), (select l.id from actions_private.server_epoch as l),
-    array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms)
-  into are_plain, are_alive, is_any_alive, must_call, server_epoch, names, action_ids, versions, waits_ms
+    array_agg(r.name), array_agg(r.action_id), array_agg(r.version), array_agg(r.wait_ms), bool_or(r.is_routed)
+  into are_plain, are_alive, is_any_alive, must_call, server_epoch, names, action_ids, versions, waits_ms, is_any_routed
   from (
     select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name,
       a.id as action_id, a.version, a.timeout_ms + (select s.queue_allowance_ms from actions_private.settings as s) as wait_ms,
-      a.id is not null and a.killed_at is null as is_alive,
+      a.id is not null and a.killed_at is null as is_alive, a.condition is not null or a.canary_percent is not null as is_routed,
       ((a.id is not null or actions_private.are_names(r.project_id, r.trigger)) and actions_private.is_plain(as_text.body, r.event_id)) is true as is_plain
     from unnest(project_ids, triggers, events, event_ids) with ordinality as r (project_id, trigger, event, event_id, n)
     cross join lateral (select r.event::text as body offset 0) as as_text
@@ -59,8 +63,25 @@ begin
     from unnest(project_ids, triggers, events, event_ids) as r (project_id, trigger, event, event_id);
   end if;
 
+  if is_any_routed then
+    select array_agg(d.is_unmet order by d.n), array_agg(d.is_canary order by d.n),
+      array_agg(case when d.is_canary then d.canary_version else d.version end order by d.n),
+      array_agg(case when d.is_canary then (
+        select v.timeout_ms from actions_private.action_versions as v where v.action_id = d.action_id and v.version = d.canary_version
+      ) + d.wait_ms - d.timeout_ms else d.wait_ms end order by d.n)
+    into unmet, canaries, versions, waits_ms
+    from (
+      select r.n, r.version, r.wait_ms, r.action_id, a.timeout_ms, a.canary_version, not actions_private.is_met(r.event, a.condition) as is_unmet,
+        coalesce(actions_private.side_of(r.event, coalesce(r.event_id, 'evt_' || r.name)) < a.canary_percent, false) as is_canary
+      from unnest(events, event_ids, names, action_ids, versions, waits_ms) with ordinality as r (event, event_id, name, action_id, version, wait_ms, n)
+      left join actions_private.actions as a on a.id = r.action_id
+    ) as d;
+    are_alive := false;
+  end if;
   if event_ids is not null then
-    repeated := actions_private.take_event_keys(project_ids, triggers, event_ids, action_ids, names, at);
+    repeated := actions_private.take_event_keys(project_ids, triggers, event_ids,
+      case when unmet is null then action_ids else array(select case when not r.is_unmet then r.id end from unnest(action_ids, unmet) with ordinality as r (id, is_unmet, n) order by r.n) end,
+      names, at);
   end if;
 
   -- Nearly always there is an action to call for each event.
@@ -81,39 +102,61 @@ begin
 
   with routed as materialized (
     select r.n, r.project_id, r.trigger, r.event, r.event_id, 'evt_' || r.name as made_event_id, r.action_id, r.version, r.wait_ms,
-      a.killed_at, case when r.action_id is not null then 'inv_' || r.name end as invocation_id,
+      case when not r.is_unmet then a.killed_at end as killed_at, r.is_canary,
+      case when r.action_id is not null and not r.is_unmet then 'inv_' || r.name end as invocation_id,
       case
         when r.action_id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok')
+        when r.is_unmet then json_build_object('decision', 'allow', 'source', 'condition', 'status', 'ok')
         when a.killed_at is not null then
           actions_private.outcome_without_verdict('killed', r.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
       end as outcome
-    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms, repeated) with ordinality
-      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, repeated, n)
+    from (
+      select r.n, r.project_id, r.trigger, r.event, r.event_id, r.name, r.action_id, r.version, r.wait_ms, r.repeated,
+        coalesce(r.is_unmet, false) as is_unmet, coalesce(r.is_canary, false) as is_canary
+      from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms, repeated, unmet, canaries) with ordinality
+        as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, repeated, is_unmet, is_canary, n)
+    ) as r
     left join (
       actions_private.actions as a
       join actions_private.action_versions as v on v.action_id = a.id
     ) on a.id = r.action_id and v.version = r.version
     where r.repeated is null
+  ), broken_glass as materialized (
+    select g.n, g.user_id
+    from (
+      select r.n, actions_private.breaks_glass(r.project_id, r.event) as user_id from routed as r where r.killed_at is not null and r.outcome ->> 'decision' = 'deny'
+    ) as g
+    where g.user_id is not null
+  ), noted as (
+    insert into actions_private.audit_log (project_id, action_id, event, actor, details)
+    select r.project_id, r.action_id, 'action.break_glass_used', 'fleet',
+      json_build_object('invocation_id', r.invocation_id, 'event_id', coalesce(r.event_id, r.made_event_id), 'user_id', g.user_id)
+    from routed as r
+    join broken_glass as g on g.n = r.n
+  ), decided as (
+    select r.*, case when g.n is null then r.outcome else actions_private.outcome_of_broken_glass('killed') end as final_outcome
+    from routed as r
+    left join broken_glass as g on g.n = r.n
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at, canary)
     select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
-      server_epoch, at, at + r.wait_ms * interval '1 millisecond'
+      server_epoch, at, at + r.wait_ms * interval '1 millisecond', nullif(r.is_canary, false)
     from routed as r
     where r.outcome is null
     returning id
   ), skipped as (
     insert into actions_private.invocations
       (id, event_id, project_id, trigger, action_id, action_version, test, status, outcome, error, error_code, enqueued_at, finished_at)
-    select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, 'killed', r.outcome, 'the action was killed', 'killed', at, at
-    from routed as r
+    select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, 'killed', r.final_outcome, 'the action was killed', 'killed', at, at
+    from decided as r
     where r.killed_at is not null
   )
   select array_agg((r.invocation_id, coalesce(r.event_id, r.made_event_id), r.action_id,
     case when r.outcome is null then 'queued' when r.killed_at is not null then 'killed' else 'ok' end,
-    r.outcome, case when r.outcome is null then r.wait_ms else 0 end)::actions.answer order by r.n)
+    r.final_outcome, case when r.outcome is null then r.wait_ms else 0 end)::actions.answer order by r.n)
   into answers
-  from routed as r;
+  from decided as r;
   if repeated is null then
     return query select a.* from unnest(answers) as a;
   else
@@ -166,7 +209,8 @@ begin
       must_call or not exists (select from actions_private.processes as p where p.awake_until > at)
     into action_id, version, wait_ms, server_epoch, must_call
     from actions_private.actions as a
-    where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null;
+    where a.project_id = enqueue.project_id and a.trigger = enqueue.trigger and a.enabled and a.deleted_at is null and a.killed_at is null
+      and a.condition is null and a.canary_percent is null;
   end if;
   if action_id is null or server_epoch is null then
     return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;

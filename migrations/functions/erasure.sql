@@ -99,6 +99,21 @@ begin
     where l.id = any (array(select c.id from actions_private.audit_log as c where c.project_id = erasure.project_id limit most));
     get diagnostics gone = row_count;
   end if;
+  if gone = 0 then
+    delete from actions_private.candidate_results as r
+    where r.ctid = any (array(select c.ctid from actions_private.candidate_results as c where c.action_id = any (action_ids) limit most));
+    get diagnostics gone = row_count;
+  end if;
+  if gone = 0 then
+    delete from actions_private.recorded_events as r
+    where r.ctid = any (array(select c.ctid from actions_private.recorded_events as c where c.action_id = any (action_ids) limit most));
+    get diagnostics gone = row_count;
+  end if;
+  if gone = 0 then
+    delete from actions_private.last_known as k
+    where k.ctid = any (array(select c.ctid from actions_private.last_known as c where c.action_id = any (action_ids) limit most));
+    get diagnostics gone = row_count;
+  end if;
   if gone > 0 then
     update actions_private.erasures as e set rows_erased = e.rows_erased + gone where e.id = erasure.id;
     return true;
@@ -109,6 +124,10 @@ begin
     where c.project_id = erasure.project_id
       or lower(c.email collate "C") in (select lower(m.email collate "C") from actions_private.project_members as m where m.project_id = erasure.project_id)
     returning 1
+  ), candidates as (
+    delete from actions_private.candidates as c where c.action_id = any (action_ids) returning 1
+  ), probes as (
+    delete from actions_private.probes as p where p.action_id = any (action_ids) returning 1
   ), checks as (
     delete from actions_private.checks as c where c.action_id = any (action_ids) returning 1
   ), versions as (

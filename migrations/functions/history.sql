@@ -7,17 +7,17 @@ create or replace view actions.recent_invocations as
 select id as invocation_id, event_id, action_id, project_id, trigger, status, outcome ->> 'decision' as decision, http_status,
   duration_ms, queue_ms, error, encode(response_sha256, 'hex') as response_sha256, overrode, test,
   outcome ->> 'code' as deny_code, outcome ->> 'reason' as deny_reason, outcome -> 'dropped' as dropped,
-  enqueued_at, finished_at, worker, action_version, outcome, phases, error_code
+  enqueued_at, finished_at, worker, action_version, outcome, phases, error_code, canary
 from (
   select q.id, coalesce(q.event_id, 'evt_' || substr(q.id, 5)) as event_id, q.action_id, q.project_id, q.trigger, case when q.claim_token is null then 'queued' else 'running' end as status, null::json as outcome, null::integer as http_status,
     null::double precision as duration_ms, extract(epoch from q.claimed_at - q.enqueued_at)::double precision * 1000 as queue_ms,
     null::text as error, null::text collate "C" as error_code, null::bytea as response_sha256, false as overrode, q.test, q.enqueued_at, null::timestamptz as finished_at,
-    q.worker, q.action_version, null::json as phases
+    q.worker, q.action_version, null::json as phases, q.canary is true as canary
   from actions_private.queue as q
   union all
   select i.id, coalesce(i.event_id, 'evt_' || substr(i.id, 5)), i.action_id, i.project_id, i.trigger, i.status::text, coalesce(i.outcome, case when i.status = 'ok' then '{"decision":"allow","source":"verdict","status":"ok"}'::json end), i.http_status,
     i.duration_ms, i.queue_ms, i.error, i.error_code, i.response_sha256, i.overrode, i.test, i.enqueued_at, i.finished_at,
-    i.worker, i.action_version, i.phases
+    i.worker, i.action_version, i.phases, i.canary is true
   from actions_private.invocations as i
 ) as both_lives;
 comment on view actions.recent_invocations is

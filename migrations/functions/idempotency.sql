@@ -70,9 +70,12 @@ declare
 begin
   return query
   select f.id, e.event_id, f.action_id, coalesce(f.status, 'ok'),
-    case when f.id is null then json_build_object('decision', 'allow', 'source', 'no_action', 'status', 'ok') else f.outcome end, coalesce(f.wait_ms, 0)
+    case when f.id is null then json_build_object('decision', 'allow', 'source', case when exists (
+      select from actions_private.actions as a
+      where a.project_id = e.project_id and a.trigger = e.trigger and a.enabled and a.deleted_at is null and a.condition is not null) then 'condition' else 'no_action' end,
+      'status', 'ok') else f.outcome end, coalesce(f.wait_ms, 0)
   from (
-    select r.n, coalesce(r.event_id, 'evt_' || i.name) as event_id, coalesce(k.invocation_id, 'inv_' || i.name) as id
+    select r.n, r.project_id, r.trigger, coalesce(r.event_id, 'evt_' || i.name) as event_id, coalesce(k.invocation_id, 'inv_' || i.name) as id
     from unnest(project_ids, triggers, event_ids) with ordinality as r (project_id, trigger, event_id, n)
     cross join lateral (select stamp || actions_private.id_tail(least(r.n, 4095), hashint8extended(r.n, seed)) as name) as i
     left join actions_private.event_keys as k on k.event_id = r.event_id and k.project_id = r.project_id and k.trigger = r.trigger

@@ -10,9 +10,9 @@ from actions_private.invocations as i
 cross join lateral (
   select i.status = 'network_error' or coalesce(i.error_code in ('timeout_dns', 'timeout_connect'), false) as is_unreached
 ) as u
-where not i.test and i.status not in ('killed', 'expired');
+where not i.test and i.status not in ('killed', 'expired') and i.canary is not true;
 comment on view actions_private.calls is
-  'What the kill-switch looks at: calls of people''s events. is_unreached: it may not have reached its endpoint because of a network; is_held: so it does not count, because kills were held. Example: select count(*) from actions_private.calls where is_held;';
+  'What the kill-switch looks at: calls of people''s events that no candidate decided. is_unreached: it may not have reached its endpoint because of a network; is_held: so it does not count, because kills were held. Example: select count(*) from actions_private.calls where is_held;';
 
 -- The kill-switch's own view of the world, and how far each action is from a trip.
 create or replace view actions_private.kill_figures as
@@ -159,7 +159,7 @@ begin
   select a.* into before from actions.actions as a where a.action_id = $2;
   -- Re-enabled, disabled or deleted since it was judged: that judgement is about an earlier activation.
   update actions_private.actions as a
-  set killed_at = clock_timestamp(), killed_reason = reason, updated_at = clock_timestamp()
+  set killed_at = clock_timestamp(), killed_reason = reason, killed_by_hand = false, updated_at = clock_timestamp()
   where a.id = $2 and a.killed_at is null and a.enabled and a.deleted_at is null and a.counting_since = $3;
   if not found then
     return false;
@@ -171,6 +171,7 @@ begin
   insert into actions_private.mail_outbox (project_id, action_id, recipient, subject, text_body, html_body)
   select after.project_id, $2, t.email, subject, text_body, html_body
   from actions_private.to_be_told(after.project_id) as t;
+  perform actions_private.end_probing(after);
   return true;
 end
 $$;
@@ -195,7 +196,7 @@ begin
     return before;
   end if;
   update actions_private.actions as a
-  set killed_at = clock_timestamp(), killed_reason = btrim(reason), updated_at = clock_timestamp()
+  set killed_at = clock_timestamp(), killed_reason = btrim(reason), killed_by_hand = true, updated_at = clock_timestamp()
   where a.id = before.action_id;
   select * into after from actions.actions as a where a.action_id = before.action_id;
   insert into actions_private.audit_log (project_id, action_id, event, actor, details)

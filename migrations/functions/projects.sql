@@ -132,3 +132,48 @@ end
 $$;
 comment on function actions.project_members(text) is
   'The people of a project, for control planes alone. Example: select email, role from actions.project_members(''proj_acme_prod'');';
+
+create or replace function actions.set_break_glass(project_id text, user_ids text[], actor text default null) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  before text[];
+  after constant text[] := array(select distinct u.id collate "C" from unnest(user_ids) as u (id) order by u.id collate "C");
+begin
+  perform actions_private.known_project(project_id);
+  if user_ids is null or array_position(user_ids, null) is not null or array_position(user_ids, '') is not null or cardinality(after) > 20 then
+    perform actions_private.refuse(
+      case when user_ids is null then 'user_ids is null' when cardinality(after) > 20 then format('user_ids has %s ids', cardinality(after)) else 'user_ids holds a null or an empty text' end,
+      'Accepted is an array of at most 20 ids of users; an empty array ends break-glass.', 'Pass the ids as events have them in user.id.');
+  end if;
+  if exists (select from unnest(after) as u (id) where length(u.id) > 255) then
+    perform actions_private.refuse('user_ids holds an id of more than 255 characters', 'Accepted are ids of 1 to 255 characters.', 'Pass the ids as events have them in user.id.');
+  end if;
+  select p.break_glass into before from actions_private.projects as p where p.id = project_id;
+  if before = after then
+    return;
+  end if;
+  update actions_private.projects as p set break_glass = after, revision = revision + 1, updated_at = now() where p.id = project_id;
+  perform actions_private.write_project_audit(project_id, 'project.break_glass_set', to_json(before), to_json(after), actor);
+  perform actions_private.write_mail(project_id, null, 'Break-glass was changed',
+    format(E'Whom no failure of an action locks out of project %s was changed by %s.\n\nNow: %s.\nBefore: %s.\n\nA verdict still denies them; each use is in the audit log.',
+      project_id, coalesce(actor, session_user), coalesce(nullif(array_to_string(after, ', '), ''), 'nobody'), coalesce(nullif(array_to_string(before, ', '), ''), 'nobody')), true);
+end
+$$;
+comment on function actions.set_break_glass(text, text[], text) is
+  'Says whom no failure of an action may lock out, at most 20 users: where fail_closed, a kill or an expiry would deny them they pass. Example: select actions.set_break_glass(''proj_acme_prod'', array[''user_1''], ''ada@acme.com'');';
+
+create or replace function actions.break_glass(project_id text) returns setof text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from actions_private.projects as p where p.id = break_glass.project_id) then
+    perform actions_private.refuse(format('project_id is %s', coalesce(quote_literal(left(project_id, 100)), 'null')),
+      'Accepted is the id of a known project.', 'List them with: select project_id, name from actions.projects;');
+  end if;
+  return query select u.id from actions_private.projects as p, unnest(p.break_glass) as u (id) where p.id = break_glass.project_id;
+end
+$$;
+comment on function actions.break_glass(text) is
+  'The users whom no failure locks out, for control planes alone. Example: select * from actions.break_glass(''proj_acme_prod'');';

@@ -52,62 +52,73 @@ pub const RIGHTS: [Rights; 6] = [
             actions_private.invocations:r actions_private.processes:rawd actions_private.projects:r \
             actions_private.server_epoch:r actions_private.settings:r",
         functions: "actions.oldest_program actions.schema_version actions_private.claim actions_private.complete \
-            actions_private.current_server_epoch actions_private.id_time actions_private.letters actions_private.may_notify \
-            actions_private.notify_queue_usage",
+            actions_private.current_server_epoch actions_private.id_time actions_private.keep_candidate_results \
+            actions_private.keep_events actions_private.keep_last_known actions_private.last_known_of actions_private.letters \
+            actions_private.may_notify actions_private.notify_queue_usage",
     },
     Rights {
         role: "actions_janitor",
-        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
-            actions.erasures:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r \
-            actions.queue_health:r actions.recent_invocations:r actions.traffic:r actions_private.action_versions:r actions_private.actions:rw \
-            actions_private.audit_log:ra actions_private.calls:r actions_private.checks:r actions_private.console_links_used:r \
-            actions_private.console_sessions:r actions_private.counted_until:r \
-            actions_private.daily_counts:r actions_private.enqueue_requests:r actions_private.erasures:r \
-            actions_private.event_keys:r actions_private.invocations:ra actions_private.kill_figures:r \
-            actions_private.kill_holds:raw actions_private.leadership:rw \
-            actions_private.mail_outbox:raw actions_private.migrations:r actions_private.processes:rawd \
-            actions_private.project_members:r actions_private.projects:r actions_private.queue:rwd \
-            actions_private.replaced_files:r actions_private.server_epoch:r actions_private.settings:rw actions_private.traffic:r",
-        functions: "actions.oldest_program actions.oldest_snapshot_s actions.schema_version actions_private.can_deny \
-            actions_private.count_next actions_private.current_server_epoch actions_private.customers_of \
-            actions_private.days_to_make actions_private.drop_partitions actions_private.end_overlaps \
-            actions_private.end_past_deadline actions_private.end_queued_of_killed actions_private.end_without_verdict \
-            actions_private.erase_next actions_private.forget_event_keys actions_private.forget_old \
+        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.candidate_results:r \
+            actions.candidates:r actions.check_health:r actions.daily_counts:r actions.erasures:r actions.fleet:r \
+            actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
+            actions.recent_invocations:r actions.recorded_events:r actions.traffic:r actions_private.action_versions:r \
+            actions_private.actions:rw actions_private.audit_log:ra actions_private.calls:r actions_private.candidate_results:r \
+            actions_private.candidates:r actions_private.checks:r actions_private.console_links_used:r \
+            actions_private.console_sessions:r actions_private.counted_until:r actions_private.daily_counts:r \
+            actions_private.enqueue_requests:r actions_private.erasures:r actions_private.event_keys:r \
+            actions_private.invocations:ra actions_private.kill_figures:r actions_private.kill_holds:raw \
+            actions_private.leadership:rw actions_private.mail_outbox:raw actions_private.migrations:r actions_private.probes:r \
+            actions_private.processes:rawd actions_private.project_members:r actions_private.projects:r \
+            actions_private.queue:rwd actions_private.replaced_files:r actions_private.server_epoch:r \
+            actions_private.settings:rw actions_private.traffic:r",
+        functions: "actions.oldest_program actions.oldest_snapshot_s actions.schema_version actions_private.breaks_glass \
+            actions_private.can_deny actions_private.canaries actions_private.count_next actions_private.current_server_epoch \
+            actions_private.customers_of actions_private.days_to_make actions_private.drop_partitions \
+            actions_private.end_overlaps actions_private.end_past_deadline actions_private.end_probing \
+            actions_private.end_queued_of_killed actions_private.end_without_verdict actions_private.erase_next \
+            actions_private.forget_event_keys actions_private.forget_old actions_private.forget_trials \
             actions_private.free_kills actions_private.hold_kills actions_private.id_time actions_private.kill_action \
             actions_private.leads actions_private.letters actions_private.make_partition actions_private.may_notify \
-            actions_private.notify_queue_usage actions_private.outcome_without_verdict actions_private.recent_seconds \
-            actions_private.send_checks actions_private.sweep_default actions_private.take_lead actions_private.to_be_told \
-            actions_private.write_audit",
+            actions_private.notify_queue_usage actions_private.outcome_of_broken_glass actions_private.outcome_without_verdict \
+            actions_private.probe actions_private.recent_seconds actions_private.send_checks actions_private.sweep_default \
+            actions_private.take_lead actions_private.to_be_told actions_private.user_of actions_private.warn \
+            actions_private.withdraw_canary actions_private.write_audit",
     },
     Rights {
         role: "actions_admin",
-        relations: "actions.actions:r actions.audit_log:r actions.erasures:r actions.projects:r",
-        functions: "actions.by_event actions.create_action actions.delete_action actions.delete_project actions.find_invocations \
-            actions.finish_rotation actions.kill_action actions.note_secret_revealed actions.oldest_program \
-            actions.project_members actions.recent actions.record_secret actions.reenable_action actions.result \
-            actions.results actions.rotate_secret actions.schema_version actions.send_test_event actions.set_enabled \
-            actions.set_project_members actions.set_project_roles actions.swap_action actions.update_action \
-            actions.upsert_project",
+        relations: "actions.actions:r actions.audit_log:r actions.candidate_results:r actions.candidates:r actions.erasures:r \
+            actions.projects:r actions.recorded_events:r",
+        functions: "actions.break_glass actions.by_event actions.create_action actions.delete_action actions.delete_project \
+            actions.find_invocations actions.finish_rotation actions.forget_events actions.kill_action \
+            actions.note_secret_revealed actions.oldest_program actions.project_members actions.promote_candidate actions.recent \
+            actions.record_secret actions.reenable_action actions.result actions.results actions.rotate_secret \
+            actions.schema_version actions.send_test_event actions.set_break_glass actions.set_enabled \
+            actions.set_project_members actions.set_project_roles actions.stage_candidate actions.swap_action \
+            actions.update_action actions.upsert_project actions.withdraw_candidate actions_private.recorded_of",
     },
     Rights {
         role: "actions_ops",
-        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.check_health:r actions.daily_counts:r \
-            actions.erasures:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r \
-            actions.queue_health:r actions.recent_invocations:r actions.traffic:r",
+        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.candidate_results:r \
+            actions.candidates:r actions.check_health:r actions.daily_counts:r actions.erasures:r actions.fleet:r \
+            actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
+            actions.recent_invocations:r actions.recorded_events:r actions.traffic:r",
         functions: "actions.by_event actions.find_invocations actions.oldest_program actions.oldest_snapshot_s actions.recent \
             actions.schema_version",
     },
     Rights {
         role: "actions_console",
-        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.daily_counts:r actions.fleet:r \
-            actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
-            actions.recent_invocations:r actions.traffic:r actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
+        relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.candidate_results:r \
+            actions.candidates:r actions.daily_counts:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r \
+            actions.projects:r actions.queue_health:r actions.recent_invocations:r actions.recorded_events:r actions.traffic:r \
+            actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
             actions_private.project_members:r",
-        functions: "actions.by_event actions.create_action actions.delete_action actions.finish_rotation \
-            actions.kill_action actions.note_secret_revealed actions.oldest_program actions.oldest_snapshot_s \
-            actions.project_members actions.record_secret actions.reenable_action actions.rotate_secret actions.schema_version \
-            actions.send_test_event actions.set_enabled actions.set_project_members actions.set_project_roles \
-            actions.update_action actions.upsert_project actions_private.filtered_invocations",
+        functions: "actions.break_glass actions.by_event actions.create_action actions.delete_action actions.finish_rotation \
+            actions.forget_events actions.kill_action actions.note_secret_revealed actions.oldest_program \
+            actions.oldest_snapshot_s actions.project_members actions.promote_candidate actions.record_secret \
+            actions.reenable_action actions.rotate_secret actions.schema_version actions.send_test_event actions.set_break_glass \
+            actions.set_enabled actions.set_project_members actions.set_project_roles actions.stage_candidate \
+            actions.update_action actions.upsert_project actions.withdraw_candidate actions_private.filtered_invocations \
+            actions_private.recorded_of",
     },
 ];
 

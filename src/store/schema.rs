@@ -14,12 +14,13 @@ use super::{Database, StoreError};
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
 /// The files of functions and views, each after those that it builds on.
-pub const FUNCTIONS: [&str; 28] = [
+pub const FUNCTIONS: [&str; 32] = [
     "refusals",
     "identifiers",
     "json_escapes",
     "server_epoch",
     "outcomes",
+    "conditions",
     "results",
     "notifications",
     "request_checks",
@@ -32,6 +33,8 @@ pub const FUNCTIONS: [&str; 28] = [
     "mailboxes",
     "projects",
     "actions",
+    "candidates",
+    "recorded_events",
     "secrets",
     "test_events",
     "partitions",
@@ -39,6 +42,7 @@ pub const FUNCTIONS: [&str; 28] = [
     "daily_counts",
     "leadership",
     "kill_switch",
+    "probes",
     "expiry",
     "retention",
     "health",
