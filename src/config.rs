@@ -85,6 +85,7 @@ pub struct Config {
     pub retention: Retention,
     pub smtp: Smtp,
     pub dashboard: Dashboard,
+    pub alerts: Alerts,
     pub console: Console,
     pub metrics: Metrics,
     pub log: Log,
@@ -151,6 +152,7 @@ pub struct KillSwitch {
     pub consecutive_5xx: u32,
     pub min_samples: u32,
     pub tick_ms: u64,
+    pub probe_every_s: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -160,6 +162,7 @@ pub struct Retention {
     pub audit_days: u32,
     pub mail_days: u32,
     pub counts_days: u32,
+    pub candidate_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -167,6 +170,12 @@ pub struct Retention {
 pub struct Smtp {
     pub url: Option<Hidden>,
     pub from: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alerts {
+    pub webhook_url: Option<Hidden>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -368,6 +377,9 @@ impl Config {
         range("retention.audit_days", self.retention.audit_days, 1, 36_500, " days")?;
         range("retention.mail_days", self.retention.mail_days, 1, 3_650, " days")?;
         range("retention.counts_days", self.retention.counts_days, 1, 36_500, " days")?;
+        range("retention.candidate_days", self.retention.candidate_days, 1, 3_650, " days")?;
+        range("kill_switch.probe_every_s", self.kill_switch.probe_every_s, 1, 3_600, " seconds")?;
+        self.alerts.check()?;
         for (key, url) in [("database.url", &self.database.url), ("database.listen_url", &self.database.listen_url)] {
             if let Some(url) = url
                 && !(url.reveal().starts_with("postgres://") || url.reveal().starts_with("postgresql://"))
@@ -412,6 +424,21 @@ impl Egress {
             return Err(ConfigError::new("egress.nat64_prefix", prefix.to_string(), accepted_form("egress.nat64_prefix", "")));
         }
         Ok(())
+    }
+}
+
+impl Alerts {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.webhook_url.is_some() && self.url().is_none() {
+            return Err(ConfigError::new("alerts.webhook_url", "invalid", "an http:// or https:// URL"));
+        }
+        Ok(())
+    }
+
+    /// Where alerts go.
+    pub fn url(&self) -> Option<url::Url> {
+        let url = url::Url::parse(self.webhook_url.as_ref()?.reveal()).ok()?;
+        (["http", "https"].contains(&url.scheme()) && url.has_host()).then_some(url)
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Secret::reveal`] hands the text out, to be shown once to a person.
 
 pub mod portal_link;
+mod seal;
 
 use std::fmt;
 
@@ -13,6 +14,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::domain::SignatureCheck;
+
+pub use self::seal::Purpose;
 
 /// The request header that carries our signature.
 pub const REQUEST_HEADER: &str = "authio-signature";

@@ -109,9 +109,11 @@ impl Trial<'_> {
             fail_mode: self.fail_mode,
             on_killed: OnKilled::Skip,
             require_response_signature: self.require_response_signature,
+            records_events: false,
+            last_known: Duration::ZERO,
         };
         let role_slugs = if self.roles.is_empty() { exchange.asked_roles() } else { self.roles.iter().cloned().collect() };
-        let project = Project { revision: 1, roles_action_override: self.roles_override, role_slugs };
+        let project = Project { revision: 1, roles_action_override: self.roles_override, role_slugs, break_glass: Vec::new() };
         match (&exchange.answer, &exchange.check) {
             (Ok(answer), Some(check)) => judge(&action, &project, answer, check),
             // Without a check there is no answer either.

@@ -144,7 +144,7 @@ comment on function actions.withdraw_candidate(text, text) is
 -- counts no more.
 create or replace function actions_private.keep_candidate_results(
   ids text[], action_ids text[], versions integer[], statuses text[], outcomes text[], durations_ms double precision[], differs text[], were_denied boolean[],
-  skipped_actions text[], skipped_versions integer[], skipped bigint[]
+  skipped_actions text[], skipped_versions integer[], skipped_counts bigint[]
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -181,7 +181,7 @@ begin
     set calls = c.calls + s.calls, errors = c.errors + s.errors, denies = c.denies + s.denies, same = c.same + s.same, differs = c.differs + s.differs,
       would_deny = c.would_deny + s.would_deny, would_allow = c.would_allow + s.would_allow,
       skipped = c.skipped + coalesce((
-        select sum(m.skipped) from unnest(skipped_actions, skipped_versions, skipped) as m (action_id, version, skipped)
+        select sum(m.skipped) from unnest(skipped_actions, skipped_versions, skipped_counts) as m (action_id, version, skipped)
         where m.action_id = candidate.action_id and m.version = candidate.version), 0)
     from summed as s
     where c.action_id = candidate.action_id and c.version = candidate.version and c.state = 'running';

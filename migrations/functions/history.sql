@@ -147,6 +147,8 @@ create or replace function actions_private.filtered_invocations(
 ) returns setof actions.recent_invocations
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan set jit = off
+-- The planner takes a busy action for an average one, and would rather sort all that it has.
+set enable_sort = off set enable_bitmapscan = off set enable_seqscan = off
 as $$
 #variable_conflict use_variable
 declare

@@ -44,6 +44,10 @@ pub struct Action {
     pub on_killed: OnKilled,
     /// Whether an unsigned answer is refused.
     pub require_response_signature: bool,
+    /// Whether what is sent is kept, encrypted, to be sent again.
+    pub records_events: bool,
+    /// How old what a verdict gave a person may be where the endpoint fails; zero applies nothing.
+    pub last_known: Duration,
 }
 
 /// What of a project matters to a verdict.
@@ -55,4 +59,6 @@ pub struct Project {
     pub roles_action_override: bool,
     /// Every role slug the project knows.
     pub role_slugs: HashSet<String>,
+    /// Users whom no failure locks out.
+    pub break_glass: Vec<String>,
 }

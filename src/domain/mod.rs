@@ -7,7 +7,9 @@ mod answer;
 mod envelope;
 mod error_code;
 mod ids;
+mod mode;
 mod outcome;
+mod person;
 mod status;
 mod trigger;
 
@@ -16,7 +18,9 @@ pub use answer::{Answer, Body, MAX_RESPONSE_BYTES, SignatureCheck};
 pub use envelope::request_body;
 pub use error_code::ErrorCode;
 pub use ids::new_event_id;
+pub use mode::{MODE_HEADER, Mode};
 pub use outcome::{Decision, Dropped, Outcome, Source};
+pub use person::Person;
 pub use status::Status;
 pub use trigger::Trigger;
 

@@ -28,6 +28,12 @@ super::words! {
         NoAction = "no_action",
         /// The action is killed.
         Killed = "killed",
+        /// The event does not meet the action's condition.
+        Condition = "condition",
+        /// The endpoint failed, and what its last verdict gave the person applies.
+        LastKnown = "last_known",
+        /// A failure would have denied somebody whom none may lock out.
+        BreakGlass = "break_glass",
     }
 }
 
@@ -42,6 +48,9 @@ pub struct Outcome {
     pub source: Source,
     /// How the invocation ended.
     pub status: Status,
+    /// Where what was known before applies: how old it is, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
     /// On deny: the code for the client's 403 body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -91,6 +100,7 @@ impl Outcome {
             decision,
             source,
             status,
+            age_ms: None,
             code: None,
             reason: None,
             claims: None,

@@ -23,7 +23,11 @@ impl Catalog {
         // Before looking what is lacking: what these claims need stays until they have taken it.
         self.make_room();
         let lacks_action = |claim: &&Claim| self.action(claim).is_none();
-        let actions: HashSet<(String, i32)> = claims.iter().filter(lacks_action).map(|c| (c.action_id.clone(), c.action_version)).collect();
+        let mut actions: HashSet<(String, i32)> =
+            claims.iter().filter(lacks_action).map(|c| (c.action_id.clone(), c.action_version)).collect();
+        let shadows = claims.iter().filter_map(|claim| Some((claim, claim.shadow_version?)));
+        actions
+            .extend(shadows.filter(|(claim, _)| self.shadow(claim).is_none()).map(|(claim, version)| (claim.action_id.clone(), version)));
         if !actions.is_empty() {
             let found = catalog::action_versions(database, &actions.into_iter().collect::<Vec<_>>()).await?;
             let mut held = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,6 +57,13 @@ impl Catalog {
     pub fn action(&self, claim: &Claim) -> Option<Arc<Action>> {
         let held = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
         held.get(&(claim.action_id.clone(), claim.action_version)).cloned()
+    }
+
+    /// The candidate that gets this event, too.
+    pub fn shadow(&self, claim: &Claim) -> Option<Arc<Action>> {
+        let version = claim.shadow_version?;
+        let held = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(&(claim.action_id.clone(), version)).cloned()
     }
 
     pub fn project(&self, claim: &Claim) -> Option<Arc<Project>> {

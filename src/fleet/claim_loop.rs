@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::aside::After;
 use super::bulkhead::Bulkhead;
 use super::catalog::Catalog;
 use super::claim_schedule::{ClaimSchedule, Found};
@@ -125,14 +126,28 @@ async fn start_calls(
             tracing::error!(invocation = claim.id, "its action or project is not in the database");
             continue;
         };
+        let shadow = catalog.shadow(&claim);
         let place = bulkhead.take(&claim.action_id);
         worker.metrics.in_flight.set(i64::try_from(bulkhead.total()).unwrap_or_default());
         worker.metrics.queue_wait.observe(claim.queue_ms / 1000.0);
         let (worker, bulkhead, endings) = (Arc::clone(worker), Arc::clone(bulkhead), endings.clone());
         tokio::spawn(async move {
-            let ending = execute(&worker, &claim, &action, &project, started).await;
+            let executed = execute(&worker, &claim, &action, &project, started).await;
+            let after = After::is_wanted(&claim, &action).then(|| {
+                let duration_ms = executed.ending.duration_ms;
+                Box::new(After {
+                    shadow,
+                    action,
+                    project,
+                    body: executed.body,
+                    outcome: executed.outcome,
+                    duration_ms,
+                    claim: claim.clone(),
+                })
+            });
             let finished = Finished {
-                ending,
+                ending: executed.ending,
+                after,
                 action_id: claim.action_id,
                 reply_to: claim.reply_to,
                 trigger: claim.trigger,

@@ -7,9 +7,13 @@ use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
+use super::aside::last_known;
 use super::overlap::Order;
 use super::{Worker, recording, secret_usage};
-use crate::domain::{Action, Answer, Body, ErrorCode, Project, SignatureCheck, Status, request_body};
+use crate::domain::{
+    Action, Answer, Body, Decision, ErrorCode, MODE_HEADER, Mode, Outcome, Person, Project, SignatureCheck, Source, Status, Trigger,
+    request_body,
+};
 use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, Note, failure, judge};
 use crate::sign::{self, REQUEST_HEADER, Secret};
@@ -23,6 +27,8 @@ const NOTED_VALUES: usize = 50;
 const NOTED_CHARS: usize = 100;
 /// Kept back from a budget for writing the result.
 const WRITE_BACK: Duration = Duration::from_millis(50);
+/// A look at what a person's last verdict gave takes no longer, whatever time is left.
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
 /// With less than this an endpoint has no fair chance, so it is not called.
 const LEAST_BUDGET: Duration = Duration::from_millis(100);
 /// What has less than this until its deadline is not worth a claim, which takes some of it. Where
@@ -30,19 +36,78 @@ const LEAST_BUDGET: Duration = Duration::from_millis(100);
 pub const LEAST_LEFT: Duration = LEAST_BUDGET.saturating_add(WRITE_BACK).saturating_add(Duration::from_millis(30));
 
 /// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
-pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Ending {
-    let mut call = Call::default();
-    let judgement = match attempt(worker, claim, action, project, started, &mut call).await {
+pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Executed {
+    let mut call = Call { mode: claim.canary.then_some(Mode::Canary), keeps_body: action.records_events && !claim.test, ..Call::default() };
+    let mut judgement = match attempt(worker, claim, action, project, started, &mut call).await {
         Ok(judgement) => judgement,
         Err(end) => failure(action, end.status, end.code, &end.why),
     };
+    if judgement.error.is_some() {
+        soften(worker, claim, action, project, started, &mut judgement).await;
+    }
     count(&worker.metrics, &call.phases);
-    ending(claim, judgement, call)
+    let (outcome, body) = (judgement.outcome.clone(), call.body.take());
+    Executed { ending: ending(claim, judgement, call), outcome, body }
+}
+
+/// An invocation that is over.
+pub struct Executed {
+    pub ending: Ending,
+    pub outcome: Outcome,
+    /// The request's body, where it was sent and shall be kept.
+    pub body: Option<String>,
+}
+
+/// The same event to a candidate that decides nothing: what would have been decided, and how long it took.
+pub async fn shadow(worker: &Arc<Worker>, claim: &Claim, candidate: &Action, project: &Project) -> (Outcome, Option<f64>) {
+    // It has the candidate's whole budget, whatever the event waited.
+    let remaining = candidate.timeout + WRITE_BACK + WRITE_BACK;
+    let now = claim.enqueued_at.max(time::OffsetDateTime::now_utc());
+    let claim = Claim {
+        remaining_ms: remaining.as_secs_f64() * 1000.0,
+        queue_ms: 0.0,
+        claimed_unix: now.unix_timestamp() as f64,
+        killed_reason: None,
+        ..claim.clone()
+    };
+    let mut call = Call { mode: Some(Mode::Shadow), ..Call::default() };
+    let judgement = attempt(worker, &claim, candidate, project, Instant::now(), &mut call).await;
+    let judgement = judgement.unwrap_or_else(|end| failure(candidate, end.status, end.code, &end.why));
+    (judgement.outcome, call.duration.map(|duration| duration.as_secs_f64() * 1000.0))
+}
+
+/// What a failure comes to where the project or the action is kinder than fail_mode.
+async fn soften(worker: &Worker, claim: &Claim, action: &Action, project: &Project, started: Instant, judgement: &mut Judgement) {
+    let status = judgement.status;
+    if judgement.outcome.decision == Decision::Deny {
+        if project.break_glass.is_empty() {
+            return;
+        }
+        if let Some(user) = Person::of(&claim.event).user_id.filter(|user| project.break_glass.contains(user)) {
+            judgement.outcome = Outcome::plain(Decision::Allow, Source::BreakGlass, status);
+            judgement.notes.push(Note::BreakGlassUsed(user));
+        }
+        return;
+    }
+    let is_decided_in_sql = matches!(status, Status::Killed | Status::Expired);
+    if action.last_known.is_zero() || action.trigger != Trigger::PreTokenMint || claim.test || is_decided_in_sql {
+        return;
+    }
+    // What is kept back for writing the result bears a look at one row; a database that is away does not.
+    let last_moment = (started + claim.remaining()).saturating_duration_since(Instant::now()).min(LONGEST_LOOK);
+    let looking = last_known(worker, claim, action, project, status);
+    if let Ok(Some(outcome)) = tokio::time::timeout(last_moment, Box::pin(looking)).await {
+        judgement.outcome = outcome;
+    }
 }
 
 /// What is known of the call, whatever became of it.
 #[derive(Default)]
 struct Call {
+    /// Another than the one call that decides under the current version.
+    mode: Option<Mode>,
+    keeps_body: bool,
+    body: Option<String>,
     duration: Option<Duration>,
     phases: Phases,
     answer: Option<Answer>,
@@ -96,13 +161,19 @@ async fn attempt(
             occurred_at.replace_millisecond(occurred_at.millisecond()).unwrap_or(occurred_at).format(&Rfc3339).unwrap_or_default();
         let body = request_body(&claim.event_id, action.trigger, &occurred_at, &claim.project_id, &claim.event);
         let signature = sign::header(&signers.secrets, now_unix(), body.as_bytes());
+        if call.keeps_body {
+            call.body = Some(body.clone());
+        }
+        let mode = call.mode.map_or("", Mode::as_str);
         let headers = [
             (REQUEST_HEADER, signature.as_str()),
             ("authio-action-id", &action.id),
             ("authio-trigger", action.trigger.as_str()),
             ("authio-event-id", &claim.event_id),
+            (MODE_HEADER, mode),
         ];
-        let request = Request { headers: &headers, body };
+        let headers = if mode.is_empty() { &headers[..4] } else { &headers[..] };
+        let request = Request { headers, body };
         worker.egress.post(&action.id, &target, request, budget.deadline, &mut call.phases).await
     }
     .await;
@@ -114,11 +185,12 @@ async fn attempt(
         Body::Whole(body) => sign::verify(&answer.signature, body, &secrets, now_unix()),
         Body::TooLarge | Body::Broken => SignatureCheck::Absent, // judged by its size
     };
-    if signature == (SignatureCheck::Valid { current: true }) {
+    // A candidate's endpoint having a secret does not say that the current one has it.
+    if signature == (SignatureCheck::Valid { current: true }) && call.mode.is_none() {
         secret_usage::record(worker, &action.id, claim.secrets.current);
     }
     let mut judgement = judge(action, project, &answer, &signature);
-    if answer.http_status == 401 && signers.refused(worker, claim) {
+    if answer.http_status == 401 && call.mode.is_none() && signers.refused(worker, claim) {
         let error = judgement.error.unwrap_or_default();
         let why = format!("{error}; its secret is being rotated, and the next call has the two signatures in the other order");
         judgement = failure(action, Status::HttpError, ErrorCode::Http401, &why);
@@ -231,6 +303,9 @@ fn details(claim: &Claim, note: &Note) -> String {
     let slugs = match note {
         Note::UnknownRolesDropped(slugs) => slugs.as_slice(),
         Note::OverrideNotEnabled => &[],
+        Note::BreakGlassUsed(user) => {
+            return serde_json::json!({"invocation_id": claim.id, "event_id": claim.event_id, "user_id": user}).to_string();
+        }
     };
     let values: Vec<String> = slugs.iter().take(NOTED_VALUES).map(|slug| slug.chars().take(NOTED_CHARS).collect()).collect();
     let mut details = serde_json::json!({"invocation_id": claim.id, "event_id": claim.event_id, "values": values});

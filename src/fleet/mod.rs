@@ -8,6 +8,7 @@
 //! listener ─▶ claim loop ─▶ one task a call ─▶ write-back loop ─▶ notify loop
 //! ```
 
+mod aside;
 mod bulkhead;
 mod catalog;
 mod claim_loop;
@@ -66,6 +67,8 @@ pub struct Worker {
     is_awake: AtomicBool,
     /// The server's queue of notifications is nearly half full: soon nobody notifies any more.
     is_unheard: AtomicBool,
+    /// It drains: nothing is begun that nobody waits for.
+    is_leaving: AtomicBool,
 }
 
 /// Why a worker could not run.
@@ -115,6 +118,7 @@ impl Worker {
             is_alone: AtomicBool::default(),
             is_awake: AtomicBool::default(),
             is_unheard: AtomicBool::default(),
+            is_leaving: AtomicBool::default(),
         })
     }
 
@@ -127,7 +131,8 @@ impl Worker {
         let listener = Listener::connect(&worker.database, QUEUE_CHANNEL).await?;
         let calls = Arc::new(Calls::default());
         let (stopping, stopped) = watch::channel(false);
-        let (endings, writing, telling) = write_back::loops(&worker);
+        let (asides, keeping) = aside::start(&worker);
+        let (endings, writing, telling) = write_back::loops(&worker, asides);
         let mut loops = Loops::default();
         loops.start("listen", listen(Arc::clone(&worker), listener, Arc::clone(&calls)));
         loops.start("record_secrets", record_secrets(Arc::clone(&worker), Arc::clone(&calls)));
@@ -135,6 +140,7 @@ impl Worker {
         loops.start("claim", claim_loop::run(Arc::clone(&worker), calls, endings, stopped));
         loops.start("write_back", writing);
         loops.start("tell", telling);
+        loops.start("aside", keeping);
         tracing::info!(worker = worker.process.id, "working");
 
         tokio::select! {
@@ -142,10 +148,11 @@ impl Worker {
             name = loops.any_ended() => return Err(WorkerError::LoopEnded(name)),
         }
         tracing::info!(in_flight = worker.metrics.in_flight.get(), "draining");
+        worker.is_leaving.store(true, Ordering::Relaxed);
         stopping.send_replace(true);
         // The claim loop ends when its last call has; the others when they have written and told that.
         let is_finished = loops.ended("claim").await;
-        let rest = async { loops.ended("write_back").await && loops.ended("tell").await };
+        let rest = async { loops.ended("write_back").await && loops.ended("tell").await && loops.ended("aside").await };
         let is_written = tokio::time::timeout(PARTING, rest).await.unwrap_or(false);
         drop(loops);
         if let Err(error) = worker.write_notes().await {

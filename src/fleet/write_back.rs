@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::Worker;
+use super::aside::{After, Asides};
 use super::coalescing::Coalescing;
 use super::notes::Notes;
 use crate::domain::{Decision, ErrorCode, Outcome, Source, Trigger};
@@ -33,6 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// As long as somebody may still wait for a result, a server that refuses everything is asked
 /// again: it may have failed over and be read only for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
+const BREAK_GLASS: &str = "action.break_glass_used";
 
 /// A call that is over, and who waits for it.
 pub struct Finished {
@@ -43,6 +45,14 @@ pub struct Finished {
     /// A moment before it was claimed.
     pub claimed: Instant,
     pub queue_ms: f64,
+    /// What is to be done once it was told.
+    pub after: Option<Box<After>>,
+}
+
+/// A waiter to be told, and what follows.
+struct Untold {
+    reply: Reply,
+    after: Option<Box<After>>,
 }
 
 /// Where calls that are over wait to be written.
@@ -80,15 +90,21 @@ impl Endings {
 
 /// The loop that writes and the loop that tells, to be started; they end when every sender is gone
 /// and everything is written and told.
-pub fn loops(worker: &Arc<Worker>) -> (Endings, impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<>) {
+pub fn loops(worker: &Arc<Worker>, asides: Asides) -> (Endings, impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<>) {
     let (sender, finished) = unbounded_channel();
     let backlog = Arc::new(Backlog::default());
     let (replies, told) = unbounded_channel();
     let endings = Endings { sender, backlog: Arc::clone(&backlog) };
-    (endings, write(Arc::clone(worker), finished, backlog, replies), tell(Arc::clone(worker), told))
+    (endings, write(Arc::clone(worker), finished, backlog, replies, asides.clone()), tell(Arc::clone(worker), told, asides))
 }
 
-async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, backlog: Arc<Backlog>, replies: UnboundedSender<Reply>) {
+async fn write(
+    worker: Arc<Worker>,
+    mut finished: UnboundedReceiver<Finished>,
+    backlog: Arc<Backlog>,
+    replies: UnboundedSender<Untold>,
+    asides: Asides,
+) {
     let turn = || worker.metrics.liveness.alive("write_back");
     let mut coalescing = Coalescing::default();
     loop {
@@ -116,7 +132,8 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
         let left = backlog.count.fetch_sub(batch.len(), Ordering::Relaxed) - batch.len();
         worker.metrics.unwritten.set(i64::try_from(left).unwrap_or_default());
         backlog.shrank.notify_one();
-        for (finished, kept_notes) in batch.into_iter().zip(kept_notes) {
+        for (mut finished, kept_notes) in batch.into_iter().zip(kept_notes) {
+            let after = finished.after.take();
             let id = &finished.ending.id;
             let is_ours = written.ours.contains(id);
             finished.record(&worker.metrics, is_ours);
@@ -127,10 +144,14 @@ async fn write(worker: Arc<Worker>, mut finished: UnboundedReceiver<Finished>, b
             let is_known = is_ours && !written.replaced.contains(id);
             let is_decided = is_known || written.replaced.contains(id) || written.unclear.contains(id);
             let reply = finished.reply().filter(|_| is_decided && !written.told);
+            // Of what was not decided here, or not as it was judged, nothing follows.
+            let after = after.filter(|_| is_known);
             if let Some(reply) = reply {
                 let outcome = reply.outcome.filter(|_| is_known);
                 // The receiver lives as long as this loop.
-                let _ = replies.send(Reply { outcome, ..reply });
+                let _ = replies.send(Untold { reply: Reply { outcome, ..reply }, after });
+            } else if let Some(after) = after {
+                asides.begin(&worker, *after);
             }
         }
     }
@@ -146,7 +167,8 @@ impl Finished {
     /// The ending with its notes, or with none of them where all stand in the audit log already.
     fn with_new_notes(&self, notes: &Notes, now: Instant) -> Ending {
         let mut ending = self.ending.clone();
-        if ending.notes.iter().all(|(event, _)| notes.is_known(&self.action_id, event, now)) {
+        // Each use of break-glass is told by itself.
+        if ending.notes.iter().all(|(event, _)| *event != BREAK_GLASS && notes.is_known(&self.action_id, event, now)) {
             ending.notes.clear();
         }
         ending
@@ -154,7 +176,7 @@ impl Finished {
 
     /// Its notes were written, or are counted beside those that were.
     fn note(&self, notes: &Notes, kept: usize, now: Instant) {
-        for (event, _) in &self.ending.notes {
+        for (event, _) in self.ending.notes.iter().filter(|(event, _)| *event != BREAK_GLASS) {
             if kept == 0 { notes.count(&self.action_id, event) } else { notes.wrote(&self.action_id, event, now) }
         }
     }
@@ -282,7 +304,7 @@ fn stand_in(ending: &Ending) -> Option<Ending> {
 
 /// Tells waiters. What could not be sent is sent again for as long as somebody may still wait for
 /// it: a database short of connections, or one passing error, must not cost anybody his result.
-async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Reply>) {
+async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Untold>, asides: Asides) {
     let turn = || worker.metrics.liveness.alive("tell");
     loop {
         turn();
@@ -290,6 +312,7 @@ async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Reply>) {
         if batch.is_empty() {
             return;
         }
+        let (batch, afters): (Vec<Reply>, Vec<_>) = batch.into_iter().map(|untold| (untold.reply, untold.after)).unzip();
         let last = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         while let Err(error) = notify(&worker.database, &batch).await {
@@ -302,6 +325,9 @@ async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Reply>) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             turn();
+        }
+        for after in afters.into_iter().flatten() {
+            asides.begin(&worker, *after);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::outage::{self, Hold};
 use super::{horizon, mail};
 use crate::config::{self, Config};
 use crate::store::leader::{self, Counts, Figures, Second};
-use crate::store::{Database, StoreError};
+use crate::store::{Database, StoreError, trying};
 use crate::telemetry::{Metrics, ReasonLabel};
 
 /// A row becomes visible later than the time it carries: its commit waits for a flush. Each look
@@ -24,6 +24,12 @@ const OVERLAP: Duration = Duration::from_secs(1);
 /// One look in so many reads more again, for commits that a busy disk held up.
 const LONG_OVERLAP: Duration = Duration::from_secs(4);
 const LONG_EVERY: u32 = 15;
+/// So much of a condition is close to a kill.
+const CLOSE: f64 = 0.7;
+/// Who was warned hears no more of it for so long.
+const WARN_EVERY: Duration = Duration::from_secs(3600);
+/// Where memory counts more than the history, it is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Actions that a new leader looks at with each tick, until it has seen all.
 const SWEEP: i32 = 250;
 
@@ -36,6 +42,8 @@ pub struct KillSwitch {
     /// a tick, up to the last; the id is that of the last one looked at.
     sweep: Option<String>,
     hold: Hold,
+    /// Actions that are close to a kill, and when to look at them again.
+    close: HashMap<String, tokio::time::Instant>,
 }
 
 /// The counts of one action.
@@ -100,12 +108,27 @@ fn cause(calls: i64, errors: i64, timeouts: i64, streak: i64, limits: &config::K
     }
 }
 
+/// The condition of which seven tenths are reached: at or above them, with enough samples.
+fn closeness(calls: i64, errors: i64, timeouts: i64, streak: i64, limits: &config::KillSwitch) -> Option<Cause> {
+    let reaches =
+        |count: i64, ratio: f64| calls >= i64::from(limits.min_samples) && count > 0 && count as f64 >= CLOSE * ratio * calls as f64 - 1e-9;
+    if streak > 0 && streak as f64 >= CLOSE * f64::from(limits.consecutive_5xx) - 1e-9 {
+        Some(Cause::Consecutive5xx)
+    } else if reaches(timeouts, limits.timeout_ratio) {
+        Some(Cause::TimeoutRatio)
+    } else if reaches(errors, limits.error_ratio) {
+        Some(Cause::ErrorRatio)
+    } else {
+        None
+    }
+}
+
 impl KillSwitch {
     /// Builds the memory of a new leader from the history.
     pub async fn begin(database: &Database, limits: &config::KillSwitch) -> Result<Self, StoreError> {
         let looked = tokio::time::Instant::now();
         let hold = Hold::resume(database).await?;
-        let mut this = Self { actions: HashMap::new(), looked, looks: 0, sweep: Some(String::new()), hold };
+        let mut this = Self { actions: HashMap::new(), looked, looks: 0, sweep: Some(String::new()), hold, close: HashMap::new() };
         let window = Duration::from_secs(limits.window_s.into());
         for second in leader::recent_seconds(database, window).await? {
             this.count(second);
@@ -152,8 +175,10 @@ impl KillSwitch {
         });
         let suspicions = outage::find(lately(&self.actions, now.unix_timestamp() - outage::LOOK_BACK_S));
         if self.hold.judge(database, epoch, &suspicions, metrics).await? {
-            *self = Self::begin(database, limits).await?;
+            let close = std::mem::take(&mut self.close);
+            *self = Self { close, ..Self::begin(database, limits).await? };
         }
+        self.warn(database, epoch, limits).await?;
         let suspects: Vec<String> =
             self.actions.iter().filter(|(_, window)| window.cause(limits).is_some()).map(|(id, _)| id.clone()).collect();
         if suspects.is_empty() {
@@ -176,6 +201,42 @@ impl KillSwitch {
             if !figures.iter().any(|figures| figures.action_id == suspect) {
                 self.actions.remove(&suspect);
             }
+        }
+        Ok(())
+    }
+
+    /// Tells of actions that are close to a kill: at most once an hour, and nobody of those that go now.
+    async fn warn(&mut self, database: &Database, epoch: i64, limits: &config::KillSwitch) -> Result<(), StoreError> {
+        let now = tokio::time::Instant::now();
+        self.close.retain(|_, again_at| *again_at > now);
+        let is_close = |window: &Window| window.is_close(limits) && window.cause(limits).is_none();
+        let close: Vec<String> = self
+            .actions
+            .iter()
+            .filter(|(id, window)| is_close(window) && !self.close.contains_key(*id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if close.is_empty() {
+            return Ok(());
+        }
+        for figures in leader::figures(database, &close).await? {
+            let Figures { calls, errors, timeouts, consecutive_5xx, .. } = figures;
+            let exact = closeness(calls, errors, timeouts, consecutive_5xx, limits);
+            let is_exact = exact.filter(|_| cause(calls, errors, timeouts, consecutive_5xx, limits).is_none());
+            let mut again_in = LOOK_AGAIN;
+            if let Some(close_to) = is_exact {
+                let json = serde_json::json!({"calls": calls, "errors": errors, "timeouts": timeouts, "consecutive_5xx": consecutive_5xx});
+                match trying::warn(database, epoch, &figures.action_id, &close_to.words(&figures, limits), &json.to_string()).await {
+                    Ok(is_new) => {
+                        again_in = WARN_EVERY;
+                        if is_new {
+                            tracing::info!(action = figures.action_id, "close to a kill: owners and admins are told");
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, action = figures.action_id, "could not warn; it is tried again"),
+                }
+            }
+            self.close.insert(figures.action_id, now + again_in);
         }
         Ok(())
     }
@@ -251,6 +312,10 @@ impl Window {
             }
         }
         row.saturating_add(self.row_before)
+    }
+
+    fn is_close(&self, limits: &config::KillSwitch) -> bool {
+        closeness(self.sum.calls.into(), self.sum.errors.into(), self.sum.timeouts.into(), self.row_of_5xx().into(), limits).is_some()
     }
 
     fn cause(&self, limits: &config::KillSwitch) -> Option<Cause> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::wakeup::Wakeup;
 use crate::config;
-use crate::store::{Database, StoreError, maintenance, processes};
+use crate::store::{Database, StoreError, maintenance, processes, trying};
 use crate::telemetry::Metrics;
 
 /// Walking over the whole queue may cost this share of the time.
@@ -51,6 +51,7 @@ async fn keep(database: &Database, epoch: i64, retention: &config::Retention) ->
         tracing::info!(made, dropped, swept, "partitions");
     }
     while maintenance::forget_old(database, epoch, retention).await? > 0 {}
+    while trying::forget(database, epoch, retention.candidate_days).await? > 0 {}
     maintenance::forget_event_keys(database).await?;
     processes::forget_silent(database).await
 }

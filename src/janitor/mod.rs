@@ -5,6 +5,8 @@
 //! database: losing the leader costs seconds, and what a paused one still writes when it
 //! wakes up finds its epoch over. It never judges an answer and never calls an endpoint.
 
+mod alerts;
+mod canary;
 mod delivery;
 mod erasure;
 mod gauges;
@@ -27,7 +29,7 @@ use crate::config::{Config, ConfigError};
 use crate::smtp::Mailer;
 use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema};
-use crate::store::{leader, maintenance::do_due};
+use crate::store::{leader, maintenance::do_due, trying};
 use crate::supervise::Loops;
 use crate::telemetry::Metrics;
 
@@ -169,6 +171,10 @@ impl Janitor {
             maintenance::run(database.clone(), self.config.retention.clone(), Arc::clone(&self.maintenance), Arc::clone(&metrics));
         beside.start("maintenance", maintaining);
         beside.start("erasure", erasure::run(database.clone(), standing.clone(), Arc::clone(&metrics)));
+        if self.config.alerts.webhook_url.is_some() {
+            let alerting = alerts::run(database.clone(), self.config.alerts.clone(), standing.clone(), Arc::clone(&metrics));
+            beside.start("alerts", alerting);
+        }
         if let Some(mailer) = self.mailer.take() {
             beside.start("delivery", delivery::run(database, mailer, Arc::clone(&self.mails), metrics));
         }
@@ -196,9 +202,11 @@ impl Janitor {
         }
         told("ending what is overdue", self.end_overdue(lead).await);
         told("the kill-switch", self.kill_switch(lead, now).await);
+        told("canaries", canary::withdraw(&self.database, lead.epoch, &self.metrics).await);
         if lead.maintained_at.elapsed() > self.config.kill_switch.tick() * MAINTENANCE_TICKS {
             lead.maintained_at = Instant::now();
             told("rotations and checks", self.maintain(lead).await);
+            told("probes", self.probe(lead.epoch).await);
             told("mails of kills by hand", self.write_mails(lead.epoch).await);
             told("gauges", lead.gauges.look(&self.database, &self.metrics).await);
         }
@@ -226,6 +234,15 @@ impl Janitor {
             none => none.insert(KillSwitch::begin(&self.database, &self.config.kill_switch).await?),
         };
         kill_switch.tick(&self.database, lead.epoch, now, &self.config, &self.metrics).await
+    }
+
+    /// Test events to killed actions that may take themselves back.
+    async fn probe(&self, epoch: i64) -> Result<(), StoreError> {
+        let recovered = trying::probe(&self.database, epoch, self.config.kill_switch.probe_every_s).await?;
+        if recovered > 0 {
+            tracing::info!(actions = recovered, "five test events in a row ended ok: kills were taken back");
+        }
+        Ok(())
     }
 
     /// Whoever kills by hand leaves the words to this program.

@@ -7,10 +7,12 @@
 //! `http_error` whatever else is wrong with it; then come compression, size, signature, content
 //! type, JSON, and only then the verdict.
 
+mod compare;
 mod json;
 mod status_code;
 mod verdict;
 
+pub use self::compare::differs;
 use crate::domain::{Action, Answer, Body, ErrorCode, MAX_RESPONSE_BYTES, Outcome, Project, SignatureCheck, Status};
 
 /// What of a failure's description is kept.
@@ -40,6 +42,8 @@ pub enum Note {
     UnknownRolesDropped(Vec<String>),
     /// The verdict overrides roles or permissions, but the project's toggle is off.
     OverrideNotEnabled,
+    /// A failure would have denied this user, whom none may lock out.
+    BreakGlassUsed(String),
 }
 
 impl Note {
@@ -48,6 +52,7 @@ impl Note {
         match self {
             Self::UnknownRolesDropped(_) => "action.override_unknown_roles_dropped",
             Self::OverrideNotEnabled => "action.override_not_enabled_dropped",
+            Self::BreakGlassUsed(_) => "action.break_glass_used",
         }
     }
 }

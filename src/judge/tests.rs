@@ -17,11 +17,18 @@ fn action(trigger: Trigger) -> Action {
         fail_mode: FailMode::Open,
         on_killed: OnKilled::Skip,
         require_response_signature: false,
+        records_events: false,
+        last_known: Duration::ZERO,
     }
 }
 
 fn project() -> Project {
-    Project { revision: 1, roles_action_override: true, role_slugs: ["member", "auditor", "billing_admin"].map(str::to_owned).into() }
+    Project {
+        revision: 1,
+        roles_action_override: true,
+        role_slugs: ["member", "auditor", "billing_admin"].map(str::to_owned).into(),
+        break_glass: Vec::new(),
+    }
 }
 
 fn answer(body: &[u8]) -> Answer {

@@ -16,7 +16,7 @@ use crate::domain::Trigger;
 /// synchronous commit covers it.
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
 select id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, remaining_ms,
-  queue_ms, claimed_unix, killed_reason, secret_version, secret_key_id, previous_secret_version, previous_secret_key_id, secret_seen
+  queue_ms, claimed_unix, killed_reason, secret_version, secret_key_id, previous_secret_version, previous_secret_key_id, secret_seen, canary, shadow_version
 from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// A claim that takes longer comes from a server that is away; what it took all the same expires.
@@ -59,6 +59,10 @@ pub struct Claim {
     pub killed_reason: Option<String>,
     /// Which secrets sign.
     pub secrets: SecretVersions,
+    /// A candidate decides.
+    pub canary: bool,
+    /// The candidate that gets the event, too, once it is decided.
+    pub shadow_version: Option<i32>,
 }
 
 /// Which secrets an action has at the moment.
@@ -164,6 +168,8 @@ fn read(row: &Row, token: Uuid) -> Result<Claim, StoreError> {
             previous_key: row.try_get(18)?,
             is_seen: row.try_get(19)?,
         },
+        canary: row.try_get(20)?,
+        shadow_version: row.try_get(21)?,
     })
 }
 

@@ -35,6 +35,8 @@ pub mod rights;
 pub mod schema;
 pub mod secrets;
 mod settings;
+pub mod trials;
+pub mod trying;
 
 pub use pool::Database;
 
@@ -257,6 +259,20 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", leader::STREAKS),
     ("actions_janitor", leader::BOUNDS),
     ("actions_janitor", leader::KILL),
+    ("actions_janitor", trying::CANARIES),
+    ("actions_janitor", trying::WITHDRAW_CANARY),
+    ("actions_janitor", trying::PROBE),
+    ("actions_janitor", trying::WARN),
+    ("actions_janitor", trying::FORGET_TRIALS),
+    ("actions_janitor", trying::ALARMING),
+    ("actions_janitor", trying::NEWEST),
+    ("actions_janitor", trying::FLEET_HEALTH),
+    ("actions_worker", trials::KEEP_RESULTS),
+    ("actions_worker", trials::KEEP_EVENTS),
+    ("actions_worker", trials::KEEP_LAST_KNOWN),
+    ("actions_worker", trials::LAST_KNOWN),
+    ("actions_admin", trials::RECORDED),
+    ("actions_console", trials::RECORDED),
     ("actions_console", console::SIGN_IN),
     ("actions_console", console::SESSION),
     ("actions_console", console::SIGN_OUT),

@@ -57,6 +57,24 @@ pub struct CodeLabel {
     pub code: u16,
 }
 
+/// Labels of `actions_alerts_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AlertLabels {
+    /// `kill`, `candidate_withdrawn`, `kills_held`, `lead_lost`, `fleet`.
+    pub kind: &'static str,
+    /// `sent`, `failed`, `given_up`.
+    pub result: &'static str,
+}
+
+/// Labels of `actions_candidate_calls_total`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CandidateLabels {
+    /// `shadow` or `canary`.
+    pub mode: &'static str,
+    /// `ok`, `rejected`, `error`, or `skipped`.
+    pub result: &'static str,
+}
+
 /// Labels of `actions_errors_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -88,6 +106,12 @@ pub struct Metrics {
     pub invocations: Family<InvocationLabels, Counter>,
     /// The call alone, by status.
     pub call_duration: Family<StatusLabel, Histogram>,
+    /// Alerts to the operator's webhook.
+    pub alerts: Family<AlertLabels, Counter>,
+    /// Canaries that were withdrawn because of what they did.
+    pub candidates_withdrawn: Family<ReasonLabel, Counter>,
+    /// Calls of candidates.
+    pub candidate_calls: Family<CandidateLabels, Counter>,
     /// From enqueue to claim.
     pub queue_wait: Histogram,
     /// End to end less the call.
@@ -153,6 +177,9 @@ impl Default for Metrics {
             registry: Registry::with_prefix("actions"),
             liveness: Liveness::default(),
             invocations: Family::default(),
+            candidate_calls: Family::default(),
+            candidates_withdrawn: Family::default(),
+            alerts: Family::default(),
             call_duration: Family::new_with_constructor(seconds),
             queue_wait: seconds(),
             overhead: seconds(),
@@ -198,6 +225,9 @@ impl Default for Metrics {
         );
         registry.register("console_requests", "Requests to the console, by status code", metrics.console_requests.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
+        registry.register("alerts", "Alerts to the operator's webhook, by kind and what became of them", metrics.alerts.clone());
+        registry.register("candidates_withdrawn", "Canaries withdrawn because of what they did", metrics.candidates_withdrawn.clone());
+        registry.register("candidate_calls", "Calls of candidates, by mode and how they ended", metrics.candidate_calls.clone());
         registry.register("errors", "Invocations that ended with an error, by its stable word", metrics.errors.clone());
         registry.register("phase_seconds", "What each phase of a call took", phases);
         registry.register("connections", "Calls by whether their connection was kept from an earlier one", connections);

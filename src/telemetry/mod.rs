@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, ConfigError, LogFormat};
 
 pub use self::liveness::Liveness;
-pub use self::metrics::{ErrorLabels, InvocationLabels, Metrics, ReasonLabel, StatusLabel};
+pub use self::metrics::{AlertLabels, CandidateLabels, ErrorLabels, InvocationLabels, Metrics, ReasonLabel, StatusLabel};
 
 /// Sends logs to standard error: for people on a terminal, as JSON elsewhere.
 pub fn init(config: &Config) -> Result<(), ConfigError> {

@@ -75,7 +75,7 @@ async fn dear_looks(connection: &mut PgConnection, looks: &[String]) -> Vec<Stri
     let mut dear = Vec::new();
     for look in looks {
         let read = pages(connection, &format!("select * {look}")).await;
-        if read > 800 {
+        if read > 1000 {
             dear.push(format!("{read} pages: {look}"));
         }
     }
@@ -142,7 +142,7 @@ async fn every_look_reads_a_few_pages_of_a_long_history() {
             with(console::VERSIONS, &[&id]),
             with(console::AUDIT, &[&name, &id]),
             with(console::LISTED, &[&id, "null::text", "null", "null", "null", "null", "null", "null", "50", "50"]),
-            with(console::LISTED, &[&id, "null::text", "null", "null", "'timeout'", "null", "null", "true", "500", "50"]),
+            with(console::LISTED, &[&id, "null::text", "null", "null", "'timeout'", "null", "null", "true", "2000", "50"]),
             with(console::LISTED, &["null::text", &name, "null", "3600", "null", "null", "null", "null", "50", "50"]),
         ]);
     }

@@ -8,9 +8,12 @@ mod operator;
 mod support;
 
 mod architecture;
+mod break_glass;
 mod by_hand;
+mod candidates;
 mod checks;
 mod client;
+mod conditions;
 mod console;
 mod console_browser;
 mod crashes;

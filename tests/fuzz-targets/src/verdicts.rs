@@ -20,9 +20,11 @@ fuzz_target!(|data: &[u8]| {
         fail_mode: if choice & 64 == 0 { FailMode::Open } else { FailMode::Closed },
         on_killed: OnKilled::Skip,
         require_response_signature: false,
+        records_events: false,
+        last_known: Duration::ZERO,
     };
     let project =
-        Project { revision: 1, roles_action_override: choice & 128 == 0, role_slugs: ["member", "auditor"].map(str::to_owned).into() };
+        Project { revision: 1, roles_action_override: choice & 128 == 0, role_slugs: ["member", "auditor"].map(str::to_owned).into(), break_glass: Vec::new() };
     let content_type = vec!["application/json".to_owned()];
     let answer = Answer { http_status: 200, content_type, content_encoding: Vec::new(), signature: Vec::new(), body: Body::Whole(body.to_vec()) };
     let judgement = judge(&action, &project, &answer, &SignatureCheck::Absent);
