@@ -91,9 +91,9 @@ impl Seen {
             (self.last, self.not_well_since, self.was_held) = (None, None, false);
             return Ok(());
         }
-        let Some(last) = self.last else {
-            self.last = Some(trying::newest(database).await?);
-            return Ok(());
+        let last = match self.last {
+            Some(last) => last,
+            None => *self.last.insert(trying::looked_up_to(database).await?),
         };
         for event in trying::alarming(database, last).await? {
             self.last = Some(event.id);

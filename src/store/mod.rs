@@ -265,7 +265,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", trying::WARN),
     ("actions_janitor", trying::FORGET_TRIALS),
     ("actions_janitor", trying::ALARMING),
-    ("actions_janitor", trying::NEWEST),
+    ("actions_janitor", trying::LOOKED_UP_TO),
     ("actions_janitor", trying::FLEET_HEALTH),
     ("actions_worker", trials::KEEP_RESULTS),
     ("actions_worker", trials::KEEP_EVENTS),

@@ -27,9 +27,9 @@ from actions_private.audit_log as l
 where l.id > $1 and l.event in ('action.killed', 'action.candidate_withdrawn')
 order by l.id
 limit 100";
-/// The newest event of the log.
-pub const NEWEST: &str = "-- newest: the last audit event
-select coalesce(max(l.id), 0) from actions_private.audit_log as l";
+/// Where a new leader begins: what happened within the last minute it tells again rather than not at all.
+pub const LOOKED_UP_TO: &str = "-- looked up to: the last audit event that is older than a minute
+select l.id from actions_private.audit_log as l where l.at < clock_timestamp() - interval '1 minute' order by l.id desc limit 1";
 /// The fleet as a whole.
 pub const FLEET_HEALTH: &str = "-- fleet health: in a word, with its reasons
 select f.status, coalesce(f.why, ''), f.kills_held from actions.fleet_health as f";
@@ -129,9 +129,9 @@ pub async fn alarming(database: &Database, after: i64) -> Result<Vec<Alarming>, 
         .collect()
 }
 
-/// The last event of the log.
-pub async fn newest(database: &Database) -> Result<i64, StoreError> {
-    Ok(scalars(&database.rows(NEWEST, params![]).await?)?.pop().unwrap_or_default())
+/// The last event that another leader must have told.
+pub async fn looked_up_to(database: &Database) -> Result<i64, StoreError> {
+    Ok(scalars(&database.rows(LOOKED_UP_TO, params![]).await?)?.pop().unwrap_or_default())
 }
 
 /// The fleet in a word, why, and whether kills are held.

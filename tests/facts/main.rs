@@ -50,5 +50,6 @@ mod schema;
 mod sessions;
 mod spread;
 mod statuses;
+mod trying;
 mod upgrading;
 mod wire;

@@ -19,3 +19,4 @@ pub mod receiver;
 pub mod scrape;
 pub mod server;
 pub mod stack;
+pub mod webhook;
