@@ -91,7 +91,7 @@ grant execute on function
   actions.forget_events(text, text), actions.set_break_glass(text, text[], text), actions.break_glass(text), actions_private.recorded_of(text, integer)
 to actions_admin, actions_console;
 grant usage on schema actions_private to actions_admin;
-grant select on actions.candidates, actions.candidate_results, actions.recorded_events to actions_admin, actions_console;
+grant select on actions.candidates, actions.candidate_results, actions.recorded_events, actions.versions to actions_admin, actions_console;
 
 grant execute on function actions.schema_version(), actions.oldest_program() to actions_core, actions_worker, actions_janitor, actions_admin, actions_ops;
 

@@ -1,6 +1,6 @@
 //! What all programs share: their layers of configuration, exit statuses and signals.
 //!
-//! Exit status 0 is success, 2 is wrong usage or configuration, 1 is anything else.
+//! Exit status 0 is success, 2 is wrong usage or configuration, 3 what would change, 1 is anything else.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,6 +22,9 @@ pub enum ProgramError {
     /// Wrong usage that the argument parser could not see.
     #[error("{0}")]
     Usage(String),
+    /// So much would change, which only was to be seen.
+    #[error("{0} change(s) would be made")]
+    WouldChange(usize),
     /// Everything else.
     #[error("{0}")]
     Failed(String),
@@ -71,6 +74,7 @@ impl ProgramError {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Failed(_) => 1,
+            Self::WouldChange(_) => 3,
         }
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! Called by `actionsctl try` and by the console's `/try`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -13,7 +15,8 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
 use crate::domain::{
-    Action, Answer, Body, ErrorCode, FailMode, OnKilled, Project, SignatureCheck, Status, Trigger, new_event_id, request_body,
+    Action, Answer, Body, ErrorCode, FailMode, MODE_HEADER, Mode, OnKilled, Outcome, Project, SignatureCheck, Status, Trigger,
+    new_event_id, request_body,
 };
 use crate::egress::{CallError, Egress, Phases, Request};
 use crate::judge::{Judgement, failure, judge};
@@ -74,29 +77,17 @@ impl Trial<'_> {
         let now = OffsetDateTime::now_utc();
         let at = now.replace_millisecond(now.millisecond()).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
         let event_id = new_event_id();
-        let secret = Secret::from_text(self.secret);
         let body = request_body(&event_id, self.trigger, &at, "project_try", self.event);
-        let signature = sign::header(&[&secret], now.unix_timestamp(), body.as_bytes());
-        let started = Instant::now();
-        let deadline = started + self.timeout;
-        let mut phases = Phases::default();
-        let answer = async {
-            let target = egress.clear(self.url, deadline, &mut phases).await?;
-            let headers = [
-                (REQUEST_HEADER, signature.as_str()),
-                ("authio-action-id", "action_try"),
-                ("authio-trigger", self.trigger.as_str()),
-                ("authio-event-id", &event_id),
-            ];
-            egress.post("try", &target, Request { headers: &headers, body: body.clone() }, deadline, &mut phases).await
-        }
-        .await;
-        let took = started.elapsed();
-        let check = answer.as_ref().ok().map(|answer| match &answer.body {
-            Body::Whole(bytes) => sign::verify(&answer.signature, bytes, &[&secret], OffsetDateTime::now_utc().unix_timestamp()),
-            Body::TooLarge | Body::Broken => SignatureCheck::Absent,
-        });
-        Exchange { body, signature, answer, took, phases, check }
+        let sent = Sent {
+            url: self.url,
+            secret: self.secret,
+            action_id: "action_try",
+            trigger: self.trigger,
+            event_id: &event_id,
+            mode: None,
+            timeout: self.timeout,
+        };
+        sent.exchange(egress, body).await
     }
 
     fn judge(&self, exchange: &Exchange) -> Judgement {
@@ -114,26 +105,84 @@ impl Trial<'_> {
         };
         let role_slugs = if self.roles.is_empty() { exchange.asked_roles() } else { self.roles.iter().cloned().collect() };
         let project = Project { revision: 1, roles_action_override: self.roles_override, role_slugs, break_glass: Vec::new() };
-        match (&exchange.answer, &exchange.check) {
-            (Ok(answer), Some(check)) => judge(&action, &project, answer, check),
-            // Without a check there is no answer either.
-            (Ok(_), None) => {
-                failure(&action, Status::InvalidSignature, ErrorCode::SignatureMissing, "the response signature was not checked")
-            }
-            (Err(error), _) => self.failed(&action, error),
+        judge_exchange(&action, &project, exchange)
+    }
+}
+
+/// One request, whatever it is for.
+#[derive(Debug)]
+pub struct Sent<'a> {
+    /// The endpoint.
+    pub url: &'a str,
+    /// The secret that signs.
+    pub secret: &'a str,
+    /// As the header names it.
+    pub action_id: &'a str,
+    /// The moment of the auth event.
+    pub trigger: Trigger,
+    /// As the header names it.
+    pub event_id: &'a str,
+    /// Why it is sent, unless it decides.
+    pub mode: Option<Mode>,
+    /// The whole budget, from DNS to the last byte.
+    pub timeout: Duration,
+}
+
+impl Sent<'_> {
+    /// Sends a body, signed now, and reads the answer.
+    pub async fn exchange(&self, egress: &Egress, body: String) -> Exchange {
+        let secret = Secret::from_text(self.secret);
+        let signature = sign::header(&[&secret], OffsetDateTime::now_utc().unix_timestamp(), body.as_bytes());
+        let started = Instant::now();
+        let deadline = started + self.timeout;
+        let mut phases = Phases::default();
+        let answer = async {
+            let target = egress.clear(self.url, deadline, &mut phases).await?;
+            let mut headers = vec![
+                (REQUEST_HEADER, signature.as_str()),
+                ("authio-action-id", self.action_id),
+                ("authio-trigger", self.trigger.as_str()),
+                ("authio-event-id", self.event_id),
+            ];
+            headers.extend(self.mode.map(|mode| (MODE_HEADER, mode.as_str())));
+            egress.post("try", &target, Request { headers: &headers, body: body.clone() }, deadline, &mut phases).await
+        }
+        .await;
+        let took = started.elapsed();
+        let check = answer.as_ref().ok().map(|answer| match &answer.body {
+            Body::Whole(bytes) => sign::verify(&answer.signature, bytes, &[&secret], OffsetDateTime::now_utc().unix_timestamp()),
+            Body::TooLarge | Body::Broken => SignatureCheck::Absent,
+        });
+        Exchange { body, signature, answer, took, phases, check }
+    }
+}
+
+/// What an exchange means for an action.
+pub fn judge_exchange(action: &Action, project: &Project, exchange: &Exchange) -> Judgement {
+    match (&exchange.answer, &exchange.check) {
+        (Ok(answer), Some(check)) => judge(action, project, answer, check),
+        // Without a check there is no answer either.
+        (Ok(_), None) => failure(action, Status::InvalidSignature, ErrorCode::SignatureMissing, "the response signature was not checked"),
+        (Err(error), _) => {
+            let (status, why) = match error {
+                CallError::Blocked { why, .. } => (Status::SsrfBlocked, why.clone()),
+                CallError::Network { .. } | CallError::Ours { .. } => (Status::NetworkError, error.to_string()),
+                CallError::OutOfTime { phase } => {
+                    (Status::Timeout, format!("the endpoint used up its {} ms in: {phase}", action.timeout.as_millis()))
+                }
+            };
+            failure(action, status, error.code(), &why)
         }
     }
+}
 
-    fn failed(&self, action: &Action, error: &CallError) -> Judgement {
-        let (status, why) = match error {
-            CallError::Blocked { why, .. } => (Status::SsrfBlocked, why.clone()),
-            CallError::Network { .. } | CallError::Ours { .. } => (Status::NetworkError, error.to_string()),
-            CallError::OutOfTime { phase } => {
-                (Status::Timeout, format!("the endpoint used up its {} ms in: {phase}", self.timeout.as_millis()))
-            }
-        };
-        failure(action, status, error.code(), &why)
-    }
+/// A recorded event as it is sealed: the outcome that it had, and the bytes that were sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Recorded<'a> {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The request's body.
+    pub body: Cow<'a, str>,
 }
 
 impl Exchange {

@@ -236,7 +236,10 @@ begin
   end if;
   perform actions_private.end_candidate(action_id, 'withdrawn', reason, 'system');
   perform actions_private.write_mail(action.project_id, action_id, format('The candidate of action "%s" was withdrawn', action.name),
-    format(E'Version %s of "%s" was tried for some of the people of project %s, and withdrew itself:\n%s.\n\nEverybody is on version %s again. Nothing needs to be done for them.',
+    format('Version %s of "%s" was tried for some of the people of project %s, and withdrew itself:
+%s.
+
+Everybody is on version %s again. Nothing needs to be done for them.',
       version, action.name, action.project_id, reason, action.version), false);
   return true;
 end

@@ -10,7 +10,7 @@ begin
   if condition is null then
     return;
   end if;
-  if btrim(condition, E' \t\r\n') = '' or length(condition) > 1000 then
+  if condition ~ '^[[:space:]]*$' or length(condition) > 1000 then
     perform actions_private.refuse(
       case when length(condition) > 1000 then format('condition has %s characters', length(condition)) else 'condition is empty' end, accepted, example);
   end if;

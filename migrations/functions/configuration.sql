@@ -20,6 +20,15 @@ comment on column actions.actions.recovery is
 comment on column actions.actions.check_every_s is
   'Seconds between two test events that the fleet sends by itself; 0 sends none.';
 
+create or replace view actions.versions as
+select v.action_id, v.version, v.version = a.version as is_current, v.name, v.endpoint_url, v.timeout_ms, v.fail_mode, v.on_killed, v.require_response_signature,
+  v.check_every_s, v.condition, v.record_events, v.record_hours, v.last_known_s, v.recovery, v.created_at, v.created_by
+from actions_private.action_versions as v
+join actions_private.actions as a on a.id = v.action_id
+where a.deleted_at is null;
+comment on view actions.versions is
+  'Every version of every action that is not deleted: what it was set to, since when and by whom. Example: select version, endpoint_url, created_by from actions.versions where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by version desc;';
+
 create or replace view actions.projects as
 select p.id as project_id, p.name, p.roles_action_override, p.role_slugs, p.created_at, p.updated_at, cardinality(p.break_glass) as break_glass_users
 from actions_private.projects as p;

@@ -78,7 +78,9 @@ begin
         select * into after from actions.actions as a where a.action_id = killed.id;
         perform actions_private.write_audit(before, after, 'action.reenabled', 'system');
         perform actions_private.write_mail(after.project_id, after.action_id, format('Action "%s" is called again', after.name),
-          format(E'The kill of "%s" (%s, project %s) was taken back: five test events in a row ended ok.\n\nEvents go to its endpoint again. It had been switched off because: %s.',
+          format('The kill of "%s" (%s, project %s) was taken back: five test events in a row ended ok.
+
+Events go to its endpoint again. It had been switched off because: %s.',
             after.name, after.trigger, after.project_id, before.killed_reason), false);
         count := count + 1;
         continue;
@@ -120,7 +122,11 @@ begin
   insert into actions_private.audit_log (project_id, action_id, event, actor, details)
   values (action.project_id, action_id, 'action.warned', 'system', json_build_object('reason', why, 'figures', figures));
   perform actions_private.write_mail(action.project_id, action_id, format('Action "%s" is close to being switched off', action.name),
-    format(E'"%s" (%s, project %s) fails often: %s.\n\nWhere it goes on like this, the kill-switch takes it out of the way, and events are decided by "On killed".\n\nEndpoint: %s',
+    format('"%s" (%s, project %s) fails often: %s.
+
+Where it goes on like this, the kill-switch takes it out of the way, and events are decided by "On killed".
+
+Endpoint: %s',
       action.name, action.trigger, action.project_id, why, action.endpoint_url), false);
   return true;
 end

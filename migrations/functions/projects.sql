@@ -157,7 +157,12 @@ begin
   update actions_private.projects as p set break_glass = after, revision = revision + 1, updated_at = now() where p.id = project_id;
   perform actions_private.write_project_audit(project_id, 'project.break_glass_set', to_json(before), to_json(after), actor);
   perform actions_private.write_mail(project_id, null, 'Break-glass was changed',
-    format(E'Whom no failure of an action locks out of project %s was changed by %s.\n\nNow: %s.\nBefore: %s.\n\nA verdict still denies them; each use is in the audit log.',
+    format('Whom no failure of an action locks out of project %s was changed by %s.
+
+Now: %s.
+Before: %s.
+
+A verdict still denies them; each use is in the audit log.',
       project_id, coalesce(actor, session_user), coalesce(nullif(array_to_string(after, ', '), ''), 'nobody'), coalesce(nullif(array_to_string(before, ', '), ''), 'nobody')), true);
 end
 $$;

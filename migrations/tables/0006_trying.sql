@@ -91,6 +91,7 @@ create table actions_private.candidate_results (
   primary key (action_id, version, invocation_id)
 );
 create index candidate_results_by_time on actions_private.candidate_results (at);
+create index candidate_results_by_invocation on actions_private.candidate_results (invocation_id);
 create index candidate_results_newest on actions_private.candidate_results (action_id, version, at);
 comment on table actions_private.candidate_results is
   'What a candidate made of an event. Of a shadow it decided nothing.';

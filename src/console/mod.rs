@@ -152,6 +152,7 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/projects/{id}/actions/new", get(pages::action_form::new).post(pages::action_form::create))
         .route("/actions/{id}", get(pages::action::show))
         .route("/actions/{id}/live", get(pages::live::of_action))
+        .route("/actions/{id}/candidate", get(pages::candidate::new).post(pages::candidate::stage))
         .route("/actions/{id}/edit", get(pages::action_form::edit).post(pages::action_form::save))
         .route("/actions/{id}/{change}", get(pages::action_changes::ask).post(pages::action_changes::make))
         .route("/invocations", get(pages::invocations::show))

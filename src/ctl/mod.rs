@@ -8,16 +8,20 @@ mod action;
 mod arguments;
 mod audit;
 mod bench;
+mod break_glass;
+mod candidate;
 mod check_url;
 mod completions;
 mod config;
 mod confirm;
 mod console;
+mod described;
 mod doctor;
 mod fleet;
 mod invocations;
 mod migrate;
 mod project;
+mod replay;
 mod screen;
 mod signature;
 mod try_url;
@@ -57,6 +61,16 @@ enum Command {
     Project(project::ProjectCommand),
     /// Make, look at and change actions.
     Action(action::Action),
+    /// Try a change of an action beside its current version.
+    Candidate(candidate::CandidateCommand),
+    /// Send recorded events again to something new, and compare.
+    Replay(replay::Replay),
+    /// Say whom no failure of an action locks out.
+    BreakGlass(break_glass::BreakGlass),
+    /// Make projects and actions what files say of them.
+    Apply(described::Apply),
+    /// Write down a project with its roles, people and actions.
+    Export(described::Export),
     /// Look at what was sent, and what became of it.
     Invocations(invocations::Invocations),
     /// Look at what was changed, killed or shown, by whom and why.
@@ -95,6 +109,11 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Migrate(command) => command.run(&config).await,
         Command::Doctor(command) => command.run(&config).await,
         Command::Action(command) => command.run(&config).await,
+        Command::Candidate(command) => command.run(&config).await,
+        Command::Replay(command) => Box::pin(command.run(&config)).await,
+        Command::BreakGlass(command) => command.run(&config).await,
+        Command::Apply(command) => command.run(&config).await,
+        Command::Export(command) => command.run(&config).await,
         Command::Project(command) => command.run(&config).await,
         Command::Invocations(command) => command.run(&config).await,
         Command::Audit(command) => command.run(&config).await,

@@ -20,6 +20,7 @@ use crate::store::claim::Claim;
 use crate::store::trials::{self, CandidateResult, LastKnown, RecordedEvent, Sealed, Skipped};
 use crate::store::{Database, StoreError};
 use crate::telemetry::CandidateLabels;
+use crate::trial::Recorded;
 
 /// Shadow calls at once; what comes meanwhile is passed over, and counted.
 const SHADOWS: usize = 64;
@@ -65,17 +66,6 @@ impl After {
     pub fn is_wanted(claim: &Claim, action: &Action) -> bool {
         !claim.test && (claim.canary || claim.shadow_version.is_some() || action.records_events || !action.last_known.is_zero())
     }
-}
-
-/// What a recorded event says: the outcome that it had, and the bytes that were sent.
-#[derive(Serialize, Deserialize)]
-pub struct Recorded<'a> {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The trigger's word.
-    pub trigger: std::borrow::Cow<'a, str>,
-    /// The request's body.
-    pub body: std::borrow::Cow<'a, str>,
 }
 
 /// What a verdict gave a person.
@@ -130,7 +120,7 @@ impl Asides {
     fn keep_event(&self, worker: &Worker, after: &After) {
         let Some(body) = after.body.as_deref().filter(|_| after.action.records_events) else { return };
         let (action, event) = (&after.claim.action_id, &after.claim.event_id);
-        let recorded = Recorded { outcome: after.outcome.clone(), trigger: after.action.trigger.as_str().into(), body: body.into() };
+        let recorded = Recorded { outcome: after.outcome.clone(), body: body.into() };
         let plain = serde_json::to_vec(&recorded).unwrap_or_default();
         if let Some(sealed) = seal(worker, Purpose::RecordedEvent, action, event.as_bytes(), &plain) {
             self.put(Kept::Event(RecordedEvent { event_id: event.clone(), size: body.len(), sealed }));

@@ -95,6 +95,17 @@ where (a.killed_at is not null or a.previous_secret_until > now())
     where m.project_id = a.project_id and lower(m.email collate \"C\") = lower($3 collate \"C\")))
 order by a.killed_at desc nulls last, a.previous_secret_until
 limit 50";
+/// Actions that are close to a kill.
+pub const WARNED: &str = "-- warned: actions that came close to a kill within the hour, of all projects, one, or those of a person
+select json_build_object('action_id', a.action_id, 'project_id', a.project_id, 'name', a.name, 'at', l.at, 'reason', l.details ->> 'reason')::text
+from actions.audit_log as l
+join actions.actions as a on a.action_id = l.action_id
+where l.event = 'action.warned' and l.at > now() - interval '1 hour' and a.killed_at is null
+  and ($1::boolean or a.project_id = $2 or exists (
+    select from actions_private.project_members as m
+    where m.project_id = a.project_id and lower(m.email collate \"C\") = lower($3 collate \"C\")))
+order by l.at desc
+limit 20";
 /// How far an action is from a trip.
 pub const HEALTH: &str = "-- health: how far an action is from a trip
 select row_to_json(h)::text from actions.action_health as h where h.action_id = $1";
@@ -194,6 +205,11 @@ pub async fn fleet(database: &Database) -> Result<String, StoreError> {
 /// Actions that need a person.
 pub async fn attention(database: &Database, whose: Whose<'_>) -> Result<Vec<String>, StoreError> {
     many(database, ATTENTION, params![whose.all, whose.project, whose.email]).await
+}
+
+/// Actions that came close to a kill within the hour.
+pub async fn warned(database: &Database, whose: Whose<'_>) -> Result<Vec<String>, StoreError> {
+    many(database, WARNED, params![whose.all, whose.project, whose.email]).await
 }
 
 /// How far an action is from a trip.

@@ -12,7 +12,7 @@ use super::{Database, StoreError, scalars};
 
 /// A new action.
 pub const CREATE: &str = "-- create action: bind an endpoint to a trigger
-select row_to_json(a)::text from actions.create_action($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as a";
+select row_to_json(a)::text from actions.create_action($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) as a";
 /// Changes of its configuration.
 pub const UPDATE: &str = "-- update action: another version of its configuration
 select row_to_json(a)::text from actions.update_action($1, $2::json, $3) as a";
@@ -144,6 +144,7 @@ pub struct NewAction<'a> {
     pub on_killed: &'a str,
     pub require_response_signature: bool,
     pub enabled: bool,
+    pub condition: Option<&'a str>,
 }
 
 /// Makes an action; its row.
@@ -161,7 +162,8 @@ pub async fn create(database: &Database, new: &NewAction<'_>, actor: &str) -> Re
             new.on_killed,
             new.require_response_signature,
             actor,
-            new.enabled
+            new.enabled,
+            new.condition
         ],
     )
     .await

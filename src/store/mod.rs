@@ -8,9 +8,11 @@
 //! true)` lasts as long as its statement): no session, no other client and no pooler's
 //! connection is changed by it.
 
+pub mod apply;
 pub mod audit;
 pub mod auth_core;
 pub mod batching;
+pub mod candidates;
 pub mod catalog;
 pub mod claim;
 pub mod complete;
@@ -259,6 +261,24 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_janitor", leader::STREAKS),
     ("actions_janitor", leader::BOUNDS),
     ("actions_janitor", leader::KILL),
+    ("actions_admin", apply::DESCRIBED),
+    ("actions_admin", apply::CREATE),
+    ("actions_admin", candidates::STAGE),
+    ("actions_admin", candidates::PROMOTE),
+    ("actions_admin", candidates::WITHDRAW),
+    ("actions_admin", candidates::OF),
+    ("actions_admin", candidates::VERSION),
+    ("actions_admin", candidates::BREAK_GLASS),
+    ("actions_admin", candidates::SET_BREAK_GLASS),
+    ("actions_console", candidates::STAGE),
+    ("actions_console", candidates::PROMOTE),
+    ("actions_console", candidates::WITHDRAW),
+    ("actions_console", candidates::OF),
+    ("actions_console", candidates::DIFFERENCES),
+    ("actions_console", candidates::RESULTS),
+    ("actions_console", candidates::BREAK_GLASS),
+    ("actions_console", candidates::SET_BREAK_GLASS),
+    ("actions_console", candidates::FORGET_EVENTS),
     ("actions_janitor", trying::CANARIES),
     ("actions_janitor", trying::WITHDRAW_CANARY),
     ("actions_janitor", trying::PROBE),
@@ -285,6 +305,7 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_console", console::FAILING_MAILS),
     ("actions_console", console::LISTED),
     ("actions_console", console::ATTENTION),
+    ("actions_console", console::WARNED),
     ("actions_console", console::HEALTH),
     ("actions_console", console::VERSIONS),
     ("actions_console", console::AUDIT),

@@ -43,8 +43,8 @@ pub const RIGHTS: [Rights; 6] = [
     Rights {
         role: "actions_core",
         relations: "",
-        functions: "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_many actions.oldest_program actions.result \
-            actions.results actions.schema_version",
+        functions: "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_many actions.oldest_program \
+            actions.result actions.results actions.schema_version",
     },
     Rights {
         role: "actions_worker",
@@ -61,16 +61,17 @@ pub const RIGHTS: [Rights; 6] = [
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.candidate_results:r \
             actions.candidates:r actions.check_health:r actions.daily_counts:r actions.erasures:r actions.fleet:r \
             actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
-            actions.recent_invocations:r actions.recorded_events:r actions.traffic:r actions_private.action_versions:r \
-            actions_private.actions:rw actions_private.audit_log:ra actions_private.calls:r actions_private.candidate_results:r \
-            actions_private.candidates:r actions_private.checks:r actions_private.console_links_used:r \
-            actions_private.console_sessions:r actions_private.counted_until:r actions_private.daily_counts:r \
-            actions_private.enqueue_requests:r actions_private.erasures:r actions_private.event_keys:r \
-            actions_private.invocations:ra actions_private.kill_figures:r actions_private.kill_holds:raw \
-            actions_private.leadership:rw actions_private.mail_outbox:raw actions_private.migrations:r actions_private.probes:r \
-            actions_private.processes:rawd actions_private.project_members:r actions_private.projects:r \
-            actions_private.queue:rwd actions_private.replaced_files:r actions_private.server_epoch:r \
-            actions_private.settings:rw actions_private.traffic:r",
+            actions.recent_invocations:r actions.recorded_events:r actions.traffic:r actions.versions:r \
+            actions_private.action_versions:r actions_private.actions:rw actions_private.audit_log:ra actions_private.calls:r \
+            actions_private.candidate_results:r actions_private.candidates:r actions_private.checks:r \
+            actions_private.console_links_used:r actions_private.console_sessions:r actions_private.counted_until:r \
+            actions_private.daily_counts:r actions_private.enqueue_requests:r actions_private.erasures:r \
+            actions_private.event_keys:r actions_private.invocations:ra actions_private.kill_figures:r \
+            actions_private.kill_holds:raw actions_private.leadership:rw actions_private.mail_outbox:raw \
+            actions_private.migrations:r actions_private.probes:r actions_private.processes:rawd \
+            actions_private.project_members:r actions_private.projects:r actions_private.queue:rwd \
+            actions_private.replaced_files:r actions_private.server_epoch:r actions_private.settings:rw \
+            actions_private.traffic:r",
         functions: "actions.oldest_program actions.oldest_snapshot_s actions.schema_version actions_private.breaks_glass \
             actions_private.can_deny actions_private.canaries actions_private.count_next actions_private.current_server_epoch \
             actions_private.customers_of actions_private.days_to_make actions_private.drop_partitions \
@@ -87,7 +88,7 @@ pub const RIGHTS: [Rights; 6] = [
     Rights {
         role: "actions_admin",
         relations: "actions.actions:r actions.audit_log:r actions.candidate_results:r actions.candidates:r actions.erasures:r \
-            actions.projects:r actions.recorded_events:r",
+            actions.projects:r actions.recorded_events:r actions.versions:r",
         functions: "actions.break_glass actions.by_event actions.create_action actions.delete_action actions.delete_project \
             actions.find_invocations actions.finish_rotation actions.forget_events actions.kill_action \
             actions.note_secret_revealed actions.oldest_program actions.project_members actions.promote_candidate actions.recent \
@@ -101,7 +102,7 @@ pub const RIGHTS: [Rights; 6] = [
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.candidate_results:r \
             actions.candidates:r actions.check_health:r actions.daily_counts:r actions.erasures:r actions.fleet:r \
             actions.fleet_health:r actions.latency:r actions.mails:r actions.projects:r actions.queue_health:r \
-            actions.recent_invocations:r actions.recorded_events:r actions.traffic:r",
+            actions.recent_invocations:r actions.recorded_events:r actions.traffic:r actions.versions:r",
         functions: "actions.by_event actions.find_invocations actions.oldest_program actions.oldest_snapshot_s actions.recent \
             actions.schema_version",
     },
@@ -110,8 +111,8 @@ pub const RIGHTS: [Rights; 6] = [
         relations: "actions.action_health:r actions.actions:r actions.audit_log:r actions.candidate_results:r \
             actions.candidates:r actions.daily_counts:r actions.fleet:r actions.fleet_health:r actions.latency:r actions.mails:r \
             actions.projects:r actions.queue_health:r actions.recent_invocations:r actions.recorded_events:r actions.traffic:r \
-            actions_private.action_versions:r actions_private.console_links_used:rad actions_private.console_sessions:rad \
-            actions_private.project_members:r",
+            actions.versions:r actions_private.action_versions:r actions_private.console_links_used:rad \
+            actions_private.console_sessions:rad actions_private.project_members:r",
         functions: "actions.break_glass actions.by_event actions.create_action actions.delete_action actions.finish_rotation \
             actions.forget_events actions.kill_action actions.note_secret_revealed actions.oldest_program \
             actions.oldest_snapshot_s actions.project_members actions.promote_candidate actions.record_secret \

@@ -14,7 +14,7 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("telemetry", &["config", "domain"]),
         ("egress", &["config", "domain"]),
         ("store", &["config", "domain"]),
-        ("fleet", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "supervise"]),
+        ("fleet", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "supervise", "trial"]),
         ("supervise", &[]),
         ("smtp", &["config"]),
         ("janitor", &["store", "smtp", "telemetry", "config", "domain", "supervise"]),

@@ -22,6 +22,7 @@ mod ctl_doctor;
 mod ctl_invocations;
 mod ctl_projects;
 mod ctl_try;
+mod ctl_trying;
 mod ctl_usage;
 mod endings;
 mod enqueue;

@@ -183,7 +183,7 @@ async fn a_program_tells_the_age_of_each_loop_and_its_metrics_in_the_form_that_i
         assert_eq!(invoke(&stack, "p", "pre_register").await.status, "http_error");
     }
     for (address, loops) in [
-        (&worker_at, &["beat", "claim", "listen", "record_secrets", "tell", "write_back"][..]),
+        (&worker_at, &["aside", "beat", "claim", "listen", "record_secrets", "tell", "write_back"][..]),
         (&janitor_at, &["erasure", "leadership", "maintenance", "tick"]),
     ] {
         let (status, text) = scrape::get(address, "/healthz").await;

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::candidate;
 use super::invocations::List;
 use super::layout::{page, token};
 use super::projects::state;
@@ -18,7 +19,7 @@ use crate::store::console;
 use crate::store::control;
 
 /// What a version says, and the reason for each default.
-const SETTINGS: [(&str, &str, &str); 7] = [
+const SETTINGS: [(&str, &str, &str); 12] = [
     ("endpoint_url", "Endpoint URL", "Where the event is posted. https, and never an address of our own network."),
     ("name", "Name", "As your team knows it."),
     ("timeout_ms", "Timeout", "Milliseconds that a person may wait for it, 100 to 5000. 2000 is what people bear without trying again."),
@@ -27,9 +28,34 @@ const SETTINGS: [(&str, &str, &str); 7] = [
         "Fail mode",
         "Where there is no verdict, open lets the person pass and closed does not. The default is open: an endpoint that is down locks nobody out.",
     ),
-    ("on_killed", "On killed", "What happens while the kill-switch holds it: skip asks nobody, fail_mode decides as for any failure."),
+    (
+        "on_killed",
+        "On killed",
+        "What happens while the kill-switch holds it: skip lets people pass as if there were no action, deny keeps them out.",
+    ),
     ("require_response_signature", "Require response signature", "An answer that is not signed counts as a failure."),
     ("check_every_s", "Check every", "Seconds between two test events that the fleet sends by itself; 0 sends none."),
+    (
+        "condition",
+        "Condition",
+        "A jsonpath predicate over the event. What does not meet it is allowed and not sent; what cannot be evaluated is sent.",
+    ),
+    (
+        "record_events",
+        "Record events",
+        "How many of the newest events are kept, encrypted, to be sent again to something new. 0 keeps none.",
+    ),
+    ("record_hours", "Record hours", "How long a recorded event is kept."),
+    (
+        "last_known_s",
+        "Last known",
+        "Seconds for which what a verdict gave a person still applies where the endpoint fails, on pre_token_mint. 0 applies nothing.",
+    ),
+    (
+        "recovery",
+        "Recovery",
+        "manual waits for somebody to re-enable a killed action; probe takes the kill back after five test events that end ok.",
+    ),
 ];
 /// `GET /actions/{id}`; filters are in the query.
 pub async fn show(
@@ -58,6 +84,7 @@ pub async fn show(
         (behind(&format!("select * from actions.action_health where action_id = {};", literal(&id))))
         (settings(&action))
         (secrets(&action))
+        (candidate::section(&console, &person, &action, right).await?)
         h2 { "Recent invocations" }
         (list.show(&console).await?)
         (history(&person, &action, &versions, right))

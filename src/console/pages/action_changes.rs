@@ -14,12 +14,27 @@ use super::{Page, row, rows, text};
 use crate::console::error::PageError;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
-use crate::store::{console, control};
+use crate::store::{candidates, console, control};
 
 /// A week, in seconds: how long both secrets count after a rotation.
 const OVERLAP_S: i32 = 7 * 86_400;
+/// What cannot be undone.
+const FINAL: [&str; 3] = ["delete", "finish", "forget"];
 /// What of a version can be set.
-const SETTABLE: [&str; 7] = ["endpoint_url", "name", "timeout_ms", "fail_mode", "on_killed", "require_response_signature", "check_every_s"];
+const SETTABLE: [&str; 12] = [
+    "endpoint_url",
+    "name",
+    "timeout_ms",
+    "fail_mode",
+    "on_killed",
+    "require_response_signature",
+    "check_every_s",
+    "condition",
+    "record_events",
+    "record_hours",
+    "last_known_s",
+    "recovery",
+];
 
 /// The button, and what it does.
 fn described(change: &str) -> Option<(&'static str, &'static str)> {
@@ -39,6 +54,12 @@ fn described(change: &str) -> Option<(&'static str, &'static str)> {
         "finish" => {
             ("Finish rotation", "The previous secret counts no more. An endpoint that has only that one refuses every request from now on.")
         }
+        "promote" => ("Promote", "The candidate becomes the current version: it decides for everybody from now on."),
+        "withdraw" => ("Withdraw", "The candidate is ended, and the current version decides for everybody."),
+        "forget" => (
+            "Forget recorded events",
+            "Everything that was recorded of this action is erased. New events are recorded until the setting is 0.",
+        ),
         "secret" => ("Show secret", "The signing secret is shown on the next page. That is written into the audit log."),
         "delete" => ("Delete", "The action ends for good, and its secret with it. Its invocations stay until their retention ends."),
         _ => return None,
@@ -52,7 +73,7 @@ pub async fn ask(State(console): State<Arc<Console>>, person: Person, Path((id, 
     if right == Right::Look {
         return Err(PageError::Forbidden("Only owners and admins of the project may change it."));
     }
-    let is_final = ["delete", "finish"].contains(&change.as_str());
+    let is_final = FINAL.contains(&change.as_str());
     let body = html! {
         p { strong { (text(&action, "name")) } ", " (text(&action, "trigger")) ", " (text(&action, "endpoint_url")) }
         p { (what) @if is_final { " This cannot be undone." } }
@@ -80,7 +101,7 @@ pub async fn make(
     let project = text(&action, "project_id");
     person.may_change(&console, &project, &fields).await?;
     let (database, actor) = (&console.database, person.actor());
-    if ["delete", "finish"].contains(&change.as_str()) && fields.get("confirmed").is_none_or(|given| given != "yes") {
+    if FINAL.contains(&change.as_str()) && fields.get("confirmed").is_none_or(|given| given != "yes") {
         return Ok(ask(State(Arc::clone(&console)), person, Path((id, change))).await.into_response());
     }
     match change.as_str() {
@@ -92,6 +113,9 @@ pub async fn make(
         "disable" => drop(control::set_enabled(database, &id, false, actor).await?),
         "kill" => drop(control::kill(database, &id, fields.get("reason").map(|reason| reason.trim()).unwrap_or_default(), actor).await?),
         "reenable" => drop(control::reenable(database, &id, actor).await?),
+        "promote" => drop(candidates::promote(database, &id, actor).await?),
+        "withdraw" => drop(candidates::withdraw(database, &id, actor).await?),
+        "forget" => drop(candidates::forget_events(database, &id, actor).await?),
         "finish" => drop(control::finish_rotation(database, &id, actor).await?),
         "restore" => restore(&console, &id, &fields, actor).await?,
         "delete" => {

@@ -8,13 +8,14 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::candidate::parts;
 use super::layout::page;
-use super::{Page, badge, behind, literal, moment, ms, row, segment, text};
+use super::{Page, badge, behind, literal, moment, ms, row, rows, segment, text};
 use crate::console::Console;
 use crate::console::error::PageError;
 use crate::console::ways_in::Person;
 use crate::domain::Status;
-use crate::store::control;
+use crate::store::{candidates, control};
 
 /// The phases of a call, in their order.
 const PHASES: [(&str, &str); 5] = [("dns", "dns"), ("connect", "connect"), ("tls", "tls"), ("first_byte", "first_byte"), ("body", "body")];
@@ -24,6 +25,7 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Path(id):
     let found = control::invocation(&console.database, &id).await?.ok_or(PageError::NotFound)?;
     let invocation = row(&found)?;
     person.right(&console, &text(&invocation, "project_id")).await?;
+    let results = rows(&candidates::results(&console.database, &id).await?)?;
     let body = html! {
         p { (badge(&text(&invocation, "status"))) @if invocation["test"] == true { " test event" } }
         @if !text(&invocation, "error").is_empty() { div class="notice" { (text(&invocation, "error")) p class="hint" { (advice(&text(&invocation, "status"))) } } }
@@ -43,6 +45,7 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Path(id):
         (dropped(&invocation["outcome"]))
         h2 { "Outcome" }
         @if invocation["outcome"].is_null() { p { "Not decided yet." } } @else { pre { code { (pretty(&invocation["outcome"])) } } }
+        (candidate(&invocation, &results))
         (behind(&format!("select * from actions.recent_invocations where invocation_id = {};", literal(&id))))
     };
     Ok(page(&person, &id, &body))
@@ -62,6 +65,24 @@ fn request(invocation: &Value) -> Markup {
             dt { "Authio-Event-Id" } dd { (text(invocation, "event_id")) }
             dt { "Authio-Signature" } dd { "t=…,v1=… (not kept)" }
             dt { "Content-Type" } dd { "application/json" }
+        }
+    }
+}
+
+/// What a candidate made of the same event; of a canary that is the outcome above.
+fn candidate(invocation: &Value, results: &[Value]) -> Markup {
+    html! {
+        @if !results.is_empty() {
+            h2 id="candidate" { "Candidate" }
+            @for one in results {
+                p {
+                    (badge(&text(one, "status"))) " version " (text(one, "version"))
+                    @if invocation["canary"] == true { ", which decided" } @else { ", which decided nothing" }
+                    " in " (ms(one, "duration_ms"))
+                    @if one["differs"] != serde_json::json!([]) { "; differs in " (parts(one)) }
+                }
+                pre { code { (pretty(&one["outcome"])) } }
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::store::console::{self, Listed};
 use crate::store::control::Since;
 
 /// The columns of the file: those of `actions.recent_invocations`.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "invocation_id",
     "event_id",
     "action_id",
@@ -43,6 +43,7 @@ const COLUMNS: [&str; 24] = [
     "outcome",
     "phases",
     "error_code",
+    "canary",
 ];
 /// How many a page shows.
 const PAGE: i32 = 50;

@@ -5,6 +5,7 @@ pub mod action_changes;
 pub mod action_form;
 pub mod assets;
 pub mod audit;
+pub mod candidate;
 mod charts;
 pub mod endpoint_url;
 pub mod invocation;

@@ -24,10 +24,11 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(que
         .find(|window| window.name == wanted)
         .ok_or_else(|| PageError::Refused(format!("window is {wanted:?}; accepted: {}", WINDOWS.map(|window| window.name).join(", "))))?;
     let attention = rows(&console::attention(&console.database, person.whose()).await?)?;
+    let warned = rows(&console::warned(&console.database, person.whose()).await?)?;
     let fleet = row(&console::fleet(&console.database).await?)?;
     let body = html! {
         (health(&fleet["health"]))
-        (needs(&attention))
+        (needs(&attention, &warned))
         @if person.is_operator() {
             (failing(&rows(&console::failing_mails(&console.database).await?)?))
             (numbers(&fleet["queue"]))
@@ -48,14 +49,22 @@ fn health(health: &Value) -> Markup {
     }
 }
 
-fn needs(actions: &[Value]) -> Markup {
+fn needs(actions: &[Value], warned: &[Value]) -> Markup {
     html! {
         h2 { "What needs a person" }
-        @if actions.is_empty() {
+        @if actions.is_empty() && warned.is_empty() {
             p { "Nothing." }
         } @else {
             div class="wide" tabindex="0" role="region" aria-label="What needs a person" { table {
                 tr { th { "Action" } th { "Project" } th { "Why" } th { "Since or until" } }
+                @for action in warned {
+                    tr {
+                        td { a href={ "/actions/" (text(action, "action_id")) } { (text(action, "name")) } }
+                        td { a href={ "/projects/" (super::segment(&text(action, "project_id"))) } { (text(action, "project_id")) } }
+                        td { (badge("close to a kill")) " " (text(action, "reason")) }
+                        td { (moment(action, "at")) }
+                    }
+                }
                 @for action in actions {
                     tr {
                         td { a href={ "/actions/" (text(action, "action_id")) } { (text(action, "name")) } }

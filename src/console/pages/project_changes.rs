@@ -11,7 +11,7 @@ use super::segment;
 use crate::console::error::PageError;
 use crate::console::ways_in::Person;
 use crate::console::{Console, Fields};
-use crate::store::projects;
+use crate::store::{candidates, projects};
 
 /// Makes the change, and leads back to the project.
 pub async fn make(
@@ -35,9 +35,12 @@ pub async fn make(
             projects::upsert(&console.database, &id, None, Some(on), person.actor()).await?;
         }
         "roles" => {
-            let slugs: Vec<String> =
-                field("role_slugs").lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+            let slugs = lines(field("role_slugs"));
             projects::set_roles(&console.database, &id, &slugs, person.actor()).await?;
+        }
+        "break-glass" => {
+            let users = lines(field("break-glass_users"));
+            candidates::set_break_glass(&console.database, &id, &users, person.actor()).await?;
         }
         "members" => {
             projects::set_members(&console.database, &id, &members(field("members"))?, person.actor()).await?;
@@ -45,6 +48,10 @@ pub async fn make(
         _ => return Err(PageError::NotFound),
     }
     Ok(Redirect::to(&format!("/projects/{}", segment(&id))).into_response())
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
 /// One person a line, address and role, as the interface takes them.

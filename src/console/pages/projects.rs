@@ -13,7 +13,7 @@ use super::{Page, badge, behind, literal, moment, row, rows, segment, text};
 use crate::console::error::PageError;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
-use crate::store::{console, control, projects};
+use crate::store::{candidates, console, control, projects};
 
 /// `GET /projects`
 pub async fn list(State(console): State<Arc<Console>>, person: Person) -> Page {
@@ -56,6 +56,7 @@ pub async fn show(
     let slugs: Vec<String> = project["role_slugs"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let people: Vec<String> =
         members.as_array().into_iter().flatten().map(|member| format!("{} {}", text(member, "email"), text(member, "role"))).collect();
+    let glass = if right == Right::Change { candidates::break_glass(&console.database, &id).await? } else { Vec::new() };
     let body = html! {
         h2 { "Actions" }
         @if actions.is_empty() {
@@ -94,6 +95,12 @@ pub async fn show(
                     }
                 }
             }
+        }
+        @if right == Right::Change {
+            h2 { "Break-glass" }
+            p { (if glass.is_empty() { "Nobody".to_owned() } else { glass.join(", ") }) " passes where a failure would deny." }
+            p class="hint" { "An endpoint that fails closed locks everybody out, administrators too. These users pass all the same; a verdict still denies them, each use is in the audit log, and owners are told of each change." }
+            (edit(&person, &id, "break-glass", "Break-glass users", "One user.id a line, at most 20.", &glass))
         }
         h2 { "Members" }
         div class="wide" tabindex="0" role="region" aria-label="Members" { table {

@@ -127,6 +127,9 @@ pub struct Create {
     /// Refuse answers that are not signed.
     #[arg(long)]
     require_response_signature: bool,
+    /// A jsonpath predicate over the event: what does not meet it is allowed and not sent.
+    #[arg(long, value_name = "JSONPATH")]
+    condition: Option<String>,
     /// Prepare it beside the live one; see: actionsctl action swap.
     #[arg(long)]
     disabled: bool,
@@ -135,6 +138,16 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Update {
     pub id: String,
+    /// Start from this earlier version of the configuration.
+    #[arg(long, value_name = "VERSION")]
+    restore: Option<i32>,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// What of an action's configuration can be changed.
+#[derive(Debug, Args)]
+pub struct Changes {
     /// How people call it.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -156,9 +169,21 @@ pub struct Update {
     /// Seconds between two test events that the fleet sends by itself, 10 to 86400; 0 for none.
     #[arg(long, value_name = "SECONDS")]
     check_every_s: Option<i32>,
-    /// Start from this earlier version of the configuration.
-    #[arg(long, value_name = "VERSION")]
-    restore: Option<i32>,
+    /// A jsonpath predicate: what does not meet it is not sent. An empty text sends every event.
+    #[arg(long, value_name = "JSONPATH")]
+    condition: Option<String>,
+    /// How many of the newest events are kept, encrypted, for replay, 1 to 1000; 0 for none.
+    #[arg(long, value_name = "COUNT")]
+    record_events: Option<i32>,
+    /// Hours for which they are kept, 1 to 168.
+    #[arg(long, value_name = "HOURS")]
+    record_hours: Option<i32>,
+    /// Seconds for which a person's last verdict applies where the endpoint fails; 0 for none.
+    #[arg(long, value_name = "SECONDS")]
+    last_known_s: Option<i32>,
+    /// probe takes a kill back after five test events that end ok.
+    #[arg(long, value_name = "HOW", value_parser = ["manual", "probe"])]
+    recovery: Option<String>,
 }
 
 impl Create {
@@ -173,6 +198,7 @@ impl Create {
             on_killed: self.on_killed.as_str(),
             require_response_signature: self.require_response_signature,
             enabled: !self.disabled,
+            condition: self.condition.as_deref(),
         }
     }
 }
@@ -180,6 +206,19 @@ impl Create {
 impl Update {
     /// The changes as the SQL function wants them.
     pub fn changes(&self) -> Result<String, ProgramError> {
+        let mut changes = self.changes.given();
+        changes.extend(self.restore.map(|version| ("version".to_owned(), json!(version))));
+        text(changes)
+    }
+}
+
+impl Changes {
+    /// The changes as the SQL function wants them.
+    pub fn json(&self) -> Result<String, ProgramError> {
+        text(self.given())
+    }
+
+    fn given(&self) -> Map<String, Value> {
         let given = [
             ("name", self.name.as_ref().map(|name| json!(name))),
             ("endpoint_url", self.url.as_ref().map(|url| json!(url))),
@@ -188,12 +227,19 @@ impl Update {
             ("on_killed", self.on_killed.map(|what| json!(what.as_str()))),
             ("require_response_signature", self.require_response_signature.map(|required| json!(required))),
             ("check_every_s", self.check_every_s.map(|seconds| json!(seconds))),
-            ("version", self.restore.map(|version| json!(version))),
+            ("condition", self.condition.as_ref().map(|text| if text.is_empty() { Value::Null } else { json!(text) })),
+            ("record_events", self.record_events.map(|count| json!(count))),
+            ("record_hours", self.record_hours.map(|hours| json!(hours))),
+            ("last_known_s", self.last_known_s.map(|seconds| json!(seconds))),
+            ("recovery", self.recovery.as_ref().map(|how| json!(how))),
         ];
-        let changes: Map<String, Value> = given.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect();
-        if changes.is_empty() {
-            return Err(ProgramError::Usage("nothing to change was given; see: actionsctl action update --help".to_owned()));
-        }
-        Ok(Value::Object(changes).to_string())
+        given.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect()
     }
+}
+
+fn text(changes: Map<String, Value>) -> Result<String, ProgramError> {
+    if changes.is_empty() {
+        return Err(ProgramError::Usage("nothing to change was given; --help lists what can be".to_owned()));
+    }
+    Ok(Value::Object(changes).to_string())
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub use self::arguments::Changes;
 use self::arguments::Command;
 use super::{invocations, say, screen};
 use crate::config::Config;

@@ -66,6 +66,20 @@ pub(super) fn show(row: &Value, secret: Option<&str>) {
             ("last used", if seen.is_empty() { seen } else { format!("an answer was signed with it at {seen} UTC") }),
             ("overlap", if until.is_empty() { until } else { format!("the previous secret counts until {until} UTC") }),
             ("checks", if row["check_every_s"] == 0 { String::new() } else { format!("a test event every {} s", text("check_every_s")) }),
+            ("called for", text("condition")),
+            (
+                "recorded",
+                if row["record_events"] == 0 {
+                    String::new()
+                } else {
+                    format!("the last {} events, for {} h", text("record_events"), text("record_hours"))
+                },
+            ),
+            (
+                "last known",
+                if row["last_known_s"] == 0 { String::new() } else { format!("applies for {} s where it fails", text("last_known_s")) },
+            ),
+            ("recovery", text("recovery")),
             ("version", format!("{}, changed {} UTC", text("version"), screen::moment(row, "updated_at"))),
         ],
     );
