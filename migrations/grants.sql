@@ -90,6 +90,7 @@ grant execute on function
   actions.stage_candidate(text, json, text, integer, text), actions.promote_candidate(text, text), actions.withdraw_candidate(text, text),
   actions.forget_events(text, text), actions.set_break_glass(text, text[], text), actions.break_glass(text), actions_private.recorded_of(text, integer)
 to actions_admin, actions_console;
+grant execute on function actions_private.is_met(json, text), actions_private.refuse_condition(text) to actions_console;
 grant usage on schema actions_private to actions_admin;
 grant select on actions.candidates, actions.candidate_results, actions.recorded_events, actions.versions to actions_admin, actions_console;
 

@@ -27,6 +27,7 @@ pub mod fleet;
 pub mod janitor;
 pub mod judge;
 pub mod program;
+pub mod replay;
 pub mod sign;
 pub mod smtp;
 pub mod store;

@@ -153,6 +153,8 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/actions/{id}", get(pages::action::show))
         .route("/actions/{id}/live", get(pages::live::of_action))
         .route("/actions/{id}/candidate", get(pages::candidate::new).post(pages::candidate::stage))
+        .route("/actions/{id}/replay", get(pages::replay::ask).post(pages::replay::run))
+        .route("/actions/{id}/condition", post(pages::replay::condition))
         .route("/actions/{id}/edit", get(pages::action_form::edit).post(pages::action_form::save))
         .route("/actions/{id}/{change}", get(pages::action_changes::ask).post(pages::action_changes::make))
         .route("/invocations", get(pages::invocations::show))

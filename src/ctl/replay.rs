@@ -1,21 +1,28 @@
 //! `actionsctl replay`: recorded events, sent again to something new.
 
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::signature::SECRET_VARIABLE;
 use super::{say, screen};
 use crate::config::Config;
-use crate::domain::{Action, Mode, Outcome, Project, Status, Trigger};
+use crate::domain::Outcome;
 use crate::egress::Egress;
-use crate::judge::{Judgement, differs};
 use crate::program::ProgramError;
-use crate::sign::{Purpose, RootKeys};
-use crate::store::{Database, candidates, control, projects, schema, trials};
-use crate::trial::{self, Recorded, Sent};
+use crate::replay::{self, Compared, ReplayError, Target, To};
+use crate::store::{schema, trials};
+
+impl From<ReplayError> for ProgramError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Store(error) => error.into(),
+            ReplayError::UnknownAction(_) | ReplayError::UnknownVersion(_) => Self::Usage(error.to_string()),
+            ReplayError::MissingKey(_) | ReplayError::Unreadable(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
 
 /// Send recorded events of an action again, and compare what would be decided now with what was then.
 ///
@@ -44,13 +51,6 @@ pub struct Replay {
     json: bool,
 }
 
-/// Where events go, and how answers are judged.
-struct Target {
-    action: Action,
-    project: Project,
-    secret: String,
-}
-
 /// What came of it all.
 #[derive(Default)]
 struct Sum {
@@ -66,7 +66,14 @@ impl Replay {
         let egress = Egress::new(&config.egress)?;
         let database = super::database(config)?;
         schema::check(&database).await?;
-        let target = self.target(&database, &keys).await;
+        let to = match (&self.url, &self.secret, self.version) {
+            (Some(url), Some(secret), _) => To::Endpoint { url, secret },
+            (Some(_), None, _) => {
+                return Err(ProgramError::Usage(format!("--url needs the endpoint's secret; give --secret, or set {SECRET_VARIABLE}")));
+            }
+            (None, _, version) => To::Version(version.unwrap_or_default()),
+        };
+        let target = Target::of(&database, &keys, &self.action, to).await;
         let recorded = trials::recorded(&database, &self.action, self.last).await;
         database.close();
         let (target, recorded) = (target?, recorded?);
@@ -76,109 +83,40 @@ impl Replay {
         }
         let mut sum = Sum::default();
         let all = recorded.len();
-        for (n, (event_id, key_id, sealed)) in recorded.iter().rev().enumerate() {
+        for (n, event) in recorded.iter().rev().enumerate() {
             progress(n, all);
-            let plain = keys.open(key_id, Purpose::RecordedEvent, &self.action, event_id.as_bytes(), sealed);
-            let read = plain.as_deref().and_then(|plain| serde_json::from_slice::<Recorded<'_>>(plain).ok());
-            let Some(read) = read else {
-                sum.unreadable += 1;
-                eprintln!("actionsctl: {event_id} cannot be read: its root key {key_id:?} is not among secrets.root_keys of this machine");
-                continue;
-            };
-            self.one(&egress, &target, event_id, &read, &mut sum).await;
+            match replay::open(&keys, &self.action, event) {
+                Some(read) => self.tell(&event.event_id, &target.send(&egress, &event.event_id, read).await, &mut sum),
+                None => {
+                    sum.unreadable += 1;
+                    let trials::Encrypted { event_id, key_id, .. } = event;
+                    eprintln!(
+                        "actionsctl: {event_id} cannot be read: its root key {key_id:?} is not among secrets.root_keys of this machine"
+                    );
+                }
+            }
         }
         progress(all, all);
         self.conclude(&sum)
     }
 
-    async fn target(&self, database: &Database, keys: &RootKeys) -> Result<Target, ProgramError> {
-        let unknown = || ProgramError::Usage(format!("there is no action {:?}; see: actionsctl action list", self.action));
-        let current = screen::parsed(&control::show(database, &self.action).await?.ok_or_else(unknown)?)?;
-        let mut row = current.clone();
-        if let Some(version) = self.version {
-            let none = || ProgramError::Usage(format!("--version is {version}; {} has no such version", self.action));
-            row = screen::parsed(&candidates::version(database, &self.action, version).await?.ok_or_else(none)?)?;
-        }
-        if let Some(url) = &self.url {
-            row["endpoint_url"] = json!(url);
-        }
-        let secret = match (&self.url, &self.secret) {
-            (Some(_), Some(secret)) => secret.clone(),
-            (Some(_), None) => {
-                return Err(ProgramError::Usage(format!("--url needs the endpoint's secret; give --secret, or set {SECRET_VARIABLE}")));
-            }
-            (None, _) => {
-                let key_id = screen::text(&current, "secret_key_id");
-                let version = current["secret_version"].as_i64().and_then(|version| i32::try_from(version).ok()).unwrap_or_default();
-                let key_id = if key_id.is_empty() { keys.newest_id().to_owned() } else { key_id };
-                let lacking = || ProgramError::Failed(format!("its root key {key_id:?} is not among secrets.root_keys of this machine"));
-                keys.derive(&key_id, &self.action, version).ok_or_else(lacking)?.reveal().to_owned()
-            }
-        };
-        let project = screen::text(&current, "project_id");
-        let project = projects::show(database, &project).await?.map(|row| screen::parsed(&row)).transpose()?.unwrap_or_default();
-        let word = |field: &str| screen::text(&row, field);
-        let unread = |error: crate::domain::UnknownWord| ProgramError::Failed(error.to_string());
-        let trigger: Trigger = screen::text(&current, "trigger").parse().map_err(unread)?;
-        Ok(Target {
-            action: Action {
-                id: self.action.clone(),
-                version: row["version"].as_i64().and_then(|version| i32::try_from(version).ok()).unwrap_or_default(),
-                trigger,
-                endpoint_url: word("endpoint_url"),
-                timeout: Duration::from_millis(row["timeout_ms"].as_u64().unwrap_or(2000)),
-                fail_mode: word("fail_mode").parse().map_err(unread)?,
-                on_killed: word("on_killed").parse().map_err(unread)?,
-                require_response_signature: row["require_response_signature"] == true,
-                records_events: false,
-                last_known: Duration::ZERO,
-            },
-            project: Project {
-                revision: 0,
-                roles_action_override: project["roles_action_override"] == true,
-                role_slugs: project["role_slugs"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
-                break_glass: Vec::new(),
-            },
-            secret,
-        })
-    }
-
-    async fn one(&self, egress: &Egress, target: &Target, event_id: &str, recorded: &Recorded<'_>, sum: &mut Sum) {
-        let Target { action, project, secret } = target;
-        let sent = Sent {
-            url: &action.endpoint_url,
-            secret,
-            action_id: &action.id,
-            trigger: action.trigger,
-            event_id,
-            mode: Some(Mode::Replay),
-            timeout: action.timeout,
-        };
-        let exchange = sent.exchange(egress, recorded.body.clone().into_owned()).await;
-        let Judgement { outcome: now, error, .. } = trial::judge_exchange(action, project, &exchange);
-        let then = &recorded.outcome;
-        let differs = differs(then, &now);
-        let failed = |outcome: &Outcome| !matches!(outcome.status, Status::Ok | Status::Rejected);
+    fn tell(&self, event_id: &str, compared: &Compared, sum: &mut Sum) {
+        let Compared { then, now, error, differs, took } = compared;
         sum.sent += 1;
         sum.differ += usize::from(!differs.is_empty());
-        sum.newly_failed += usize::from(failed(&now) && !failed(then));
-        let ms = exchange.took.as_secs_f64() * 1000.0;
+        sum.newly_failed += usize::from(compared.has_newly_failed());
+        let ms = took.as_secs_f64() * 1000.0;
         if self.json {
             let side = |outcome: &Outcome| json!({"status": outcome.status.as_str(), "decision": outcome.decision.as_str()});
-            say(json!({"event_id": event_id, "then": side(then), "now": side(&now), "differs": differs, "ms": ms}));
+            say(json!({"event_id": event_id, "then": side(then), "now": side(now), "differs": differs, "ms": ms}));
             return;
         }
         let what = if differs.is_empty() { "same".to_owned() } else { differs.join(", ") };
         let tone = screen::Tone::of(differs.is_empty());
-        say(format_args!(
-            "{event_id}  {:<5} -> {:<5}  {:>7.1} ms  {}",
-            then.decision.as_str(),
-            now.decision.as_str(),
-            ms,
-            screen::toned(tone, &what)
-        ));
-        if let Some(error) = error.filter(|_| failed(&now)) {
-            say(format_args!("{:32}{}", "", screen::short(&screen::plain(&error), 48)));
+        let (then, now) = (then.decision.as_str(), now.decision.as_str());
+        say(format_args!("{event_id}  {then:<5} -> {now:<5}  {ms:>7.1} ms  {}", screen::toned(tone, &what)));
+        if let Some(error) = error {
+            say(format_args!("{:32}{}", "", screen::short(&screen::plain(error), 48)));
         }
     }
 

@@ -27,6 +27,10 @@ limit 50";
 /// What candidates made of one invocation.
 pub const RESULTS: &str = "-- results: what candidates made of an invocation
 select row_to_json(r)::text from actions.candidate_results as r where r.invocation_id = $1 order by r.version";
+/// Which events meet a condition; raises where it is none.
+pub const MET: &str = "-- met: which events meet a condition
+select array(select actions_private.is_met(e.event::json, $2) from unnest($1::text[]) with ordinality as e (event, n) order by e.n)
+from (select) as always cross join lateral actions_private.refuse_condition($2) as checked";
 /// A version of an action.
 pub const VERSION: &str = "-- version: of an action, current or not
 select row_to_json(v)::text from actions.versions as v where v.action_id = $1 and v.version = $2";
@@ -68,6 +72,11 @@ pub async fn differences(database: &Database, action: &str, version: i32) -> Res
 /// What candidates made of an invocation.
 pub async fn results(database: &Database, invocation: &str) -> Result<Vec<String>, StoreError> {
     many(database, RESULTS, params![invocation]).await
+}
+
+/// Which of these events meet a condition.
+pub async fn met(database: &Database, events: &[String], condition: &str) -> Result<Vec<bool>, StoreError> {
+    database.row(MET, params![events, condition]).await?.try_get(0).map_err(Into::into)
 }
 
 /// A version of an action, if there is such a one.

@@ -276,6 +276,8 @@ pub const QUERIES: &[(&str, &str)] = &[
     ("actions_console", candidates::OF),
     ("actions_console", candidates::DIFFERENCES),
     ("actions_console", candidates::RESULTS),
+    ("actions_console", candidates::VERSION),
+    ("actions_console", candidates::MET),
     ("actions_console", candidates::BREAK_GLASS),
     ("actions_console", candidates::SET_BREAK_GLASS),
     ("actions_console", candidates::FORGET_EVENTS),

@@ -118,8 +118,8 @@ pub const RIGHTS: [Rights; 6] = [
             actions.oldest_snapshot_s actions.project_members actions.promote_candidate actions.record_secret \
             actions.reenable_action actions.rotate_secret actions.schema_version actions.send_test_event actions.set_break_glass \
             actions.set_enabled actions.set_project_members actions.set_project_roles actions.stage_candidate \
-            actions.update_action actions.upsert_project actions.withdraw_candidate actions_private.filtered_invocations \
-            actions_private.recorded_of",
+            actions.update_action actions.upsert_project actions.withdraw_candidate actions_private.filtered_invocations actions_private.is_met \
+            actions_private.recorded_of actions_private.refuse_condition",
     },
 ];
 

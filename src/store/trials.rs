@@ -166,8 +166,19 @@ pub async fn last_known(database: &Database, action: &str, names: &[Vec<u8>], at
     Ok(Some(Found { age_ms: row.try_get(0)?, person: row.try_get(1)?, key_id: row.try_get(2)?, sealed: row.try_get(3)? }))
 }
 
-/// Event id, root key and ciphertext of the newest recorded events.
-pub async fn recorded(database: &Database, action: &str, most: i32) -> Result<Vec<(String, String, Vec<u8>)>, StoreError> {
+/// A recorded event as the database has it.
+#[derive(Debug, Clone)]
+pub struct Encrypted {
+    /// `evt_…`
+    pub event_id: String,
+    /// The root key under which it is sealed.
+    pub key_id: String,
+    /// The ciphertext with its nonce.
+    pub sealed: Vec<u8>,
+}
+
+/// The newest recorded events of an action, the newest first.
+pub async fn recorded(database: &Database, action: &str, most: i32) -> Result<Vec<Encrypted>, StoreError> {
     let rows = database.rows(RECORDED, params![action, most]).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    rows.iter().map(|row| Ok(Encrypted { event_id: row.try_get(0)?, key_id: row.try_get(1)?, sealed: row.try_get(2)? })).collect()
 }

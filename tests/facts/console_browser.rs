@@ -126,8 +126,22 @@ async fn a_person_makes_watches_breaks_mends_and_tries_an_action() {
     window.press("Save").await;
     window.find("//label[starts-with(normalize-space(),'Condition')]//*[@role='alert']").await;
     window.fill("Condition", "exists($.user)").await;
+    window.fill("Record events", "10").await;
     window.press("Save").await;
     window.sees("exists($.user)").await;
+
+    // What was recorded is sent again, and tells what a condition would leave out.
+    invoke(&stack, "acme", "pre_token_mint").await;
+    until(&stack.ops, "it is recorded", "select count(*) = 1 from actions.recorded_events").await;
+    window.press("Replay").await;
+    window.press("Replay").await;
+    window.sees("1 sent again: 1 the same, 0 differ.").await;
+    window.press("To the action").await;
+    window.press("Edit").await;
+    window.fill("Condition", "$.user.id == \"nobody\"").await;
+    window.press("Try condition").await;
+    window.sees("0 of the last 1 recorded events meet it").await;
+    window.open(&page).await;
 
     // Breaks it, sees why, and goes back to the version before.
     window.press("Edit").await;

@@ -89,7 +89,7 @@ async fn recorded_events_are_sent_again_byte_for_byte_and_compared() {
     assert!(failed.status.code() == Some(1) && text(&failed).contains("3 failed that had not failed then"), "{}", text(&failed));
     for (arguments, said) in [
         (vec!["replay", &action, "--url", &down], "needs the endpoint's secret"),
-        (vec!["replay", &action, "--version", "9"], "has no such version"),
+        (vec!["replay", &action, "--version", "9"], "the action has no such version"),
         (vec!["replay", "action_x", "--version", "1"], "there is no action"),
         (vec!["replay", &action], "--version"),
     ] {

@@ -69,6 +69,7 @@ pub async fn edit(State(console): State<Arc<Console>>, person: Person, Path(id):
         .iter()
         .chain(&MORE.map(|(field, ..)| field))
         .map(|field| ((*field).to_owned(), text(&action, field)))
+        .chain((action["record_events"] != 0).then(|| ("action_id".to_owned(), id.clone())))
         .chain((action["require_response_signature"] == true).then(|| ("require_response_signature".to_owned(), "on".to_owned())))
         .collect();
     Ok(page(&person, &format!("Edit {}", text(&action, "name")), &form(&person, &text(&action, "project_id"), &given, None, false)))
@@ -166,7 +167,10 @@ pub(super) fn form(person: &Person, project: &str, given: &Fields, wrong: Option
             } }
             @if !is_new { label { "Check every" input name="check_every_s" inputmode="numeric" value=(value("check_every_s")); span class="hint" { "seconds between two test events; 0 sends none" } (beside("check_every_s")) } }
             label { input type="checkbox" name="require_response_signature" checked[given.contains_key("require_response_signature")]; " Require response signature" }
-            button { @if is_new { "Create action" } @else { "Save" } }
+            p class="row" {
+                button { @if is_new { "Create action" } @else { "Save" } }
+                @if let Some(id) = given.get("action_id") { button class="quiet" formaction={ "/actions/" (id) "/condition" } { "Try condition" } }
+            }
         }
     }
 }

@@ -52,6 +52,10 @@ pub async fn section(console: &Console, person: &Person, action: &Value, right: 
                 } @else if action["enabled"] == true {
                     a class="button quiet" href={ "/actions/" (id) "/candidate" } { "Stage candidate" }
                 }
+                @if action["record_events"] != 0 {
+                    @let version = all.first().filter(|_| is_running).map(|newest| text(newest, "version"));
+                    a class="button quiet" href={ "/actions/" (id) "/replay" @if let Some(version) = version { "?version=" (version) } } { "Replay" }
+                }
                 @if action["record_events"] != 0 { a class="button quiet" href={ "/actions/" (id) "/forget" } { "Forget recorded events" } }
             }
         }

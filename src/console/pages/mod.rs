@@ -15,6 +15,7 @@ pub mod live;
 pub mod overview;
 pub mod project_changes;
 pub mod projects;
+pub mod replay;
 pub mod search;
 pub mod trial;
 
