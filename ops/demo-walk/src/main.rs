@@ -7,6 +7,7 @@ mod auth_core;
 mod endpoint;
 mod measure;
 mod screen;
+mod trying;
 mod walk;
 
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ async fn main() {
     screen.fact("endpoint", &format!("{} (TLS, certificate made just now)", stack.endpoint.url("/")));
 
     walk::run(&stack, &screen, &mail_server).await;
+    trying::run(&stack, &screen).await;
     measure::run(&stack, &screen).await;
 
     if keep {
