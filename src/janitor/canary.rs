@@ -92,4 +92,58 @@ mod tests {
             assert_eq!(word(&canary(calls, 0, denies, other)), expected, "{denies} of {calls}, {other:?}");
         }
     }
+
+    /// Numbers from 0 to 1, the same at each run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn falls_below(&mut self, share: f64) -> bool {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((self.0 >> 11) as f64 / (1_u64 << 53) as f64) < share
+        }
+    }
+
+    /// Of 10,000 candidates with these shares of errors and denies beside a version that fails in 1 and denies in
+    /// 10 of 100 calls: how many are withdrawn within 500 calls, and after how many calls half of those were.
+    fn simulate(errors: f64, denies: f64) -> (usize, i64) {
+        const CANDIDATES: u64 = 10_000;
+        let mut ends = Vec::new();
+        for n in 0..CANDIDATES {
+            let mut dice = Dice(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66);
+            let mut seen = canary(0, 0, 0, (0, 0, 0));
+            for _ in 0..500 {
+                let failed = dice.falls_below(errors);
+                seen.calls += 1;
+                seen.errors += i64::from(failed);
+                seen.denies += i64::from(!failed && dice.falls_below(denies));
+                let failed = dice.falls_below(0.01);
+                seen.other_calls += 1;
+                seen.other_errors += i64::from(failed);
+                seen.other_denies += i64::from(!failed && dice.falls_below(0.10));
+                if verdict(&seen).is_some() {
+                    ends.push(seen.calls);
+                    break;
+                }
+            }
+        }
+        ends.sort_unstable();
+        (ends.len(), ends.get(ends.len() / 2).copied().unwrap_or_default())
+    }
+
+    #[test]
+    fn of_ten_thousand_candidates_good_ones_stay_and_bad_ones_go_soon() {
+        for (errors, denies, at_least, at_most, soon) in [
+            (0.01, 0.10, 0, 800, 500),       // as good as the current version
+            (0.0, 0.10, 0, 20, 500),         // better
+            (0.10, 0.10, 9_500, 10_000, 60), // fails in every tenth call
+            (0.30, 0.10, 9_990, 10_000, 20),
+            (0.01, 0.50, 9_990, 10_000, 60), // denies five times as many
+            (0.01, 0.20, 0, 2_000, 500),     // denies twice as many, which the rule permits
+        ] {
+            let (withdrawn, half_after) = simulate(errors, denies);
+            println!("errors {errors:.2}, denies {denies:.2}: {withdrawn} of 10,000 withdrawn, half of them after {half_after} calls");
+            assert!((at_least..=at_most).contains(&withdrawn), "{errors} {denies}: {withdrawn}");
+            assert!(half_after <= soon, "{errors} {denies}: after {half_after}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use authio_actions_testkit::stack::Stack;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support::{by_path, enqueue, invoke_event, refusal, until};
+use crate::support::{by_path, enqueue, invoke_event, refusal, repeat, until};
 
 async fn one(pool: &PgPool, sql: &str) -> Value {
     sqlx::query_scalar::<_, Value>(&format!("select to_jsonb(r) from ({sql}) as r"))
@@ -176,7 +176,7 @@ async fn a_canary_that_fails_withdraws_itself_with_its_twentieth_call() {
         .await
         .unwrap();
     let _worker = stack.worker(&[]).await;
-    let _janitor = stack.janitor(&[]).await;
+    let _janitors = [stack.janitor(&[]).await, stack.janitor(&[]).await];
     stage(&stack, &action, "/down", "canary", 100).await;
     for n in 1..=19 {
         invoke_event(&stack, "p", "pre_token_mint", "{}").await;
@@ -188,11 +188,11 @@ async fn a_canary_that_fails_withdraws_itself_with_its_twentieth_call() {
     let seen = one(&stack.ops, "select reason, ended_at - (select max(finished_at) from actions.recent_invocations) < interval '2 seconds' as in_time from actions.candidates").await;
     assert!(seen["in_time"] == true && seen["reason"].as_str().unwrap().contains("20 of 20"), "{seen}");
     assert_eq!(invoke_event(&stack, "p", "pre_token_mint", "{}").await.outcome()["status"], "ok");
-    let actor: String = sqlx::query_scalar("select actor from actions.audit_log where event = 'action.candidate_withdrawn'")
-        .fetch_one(&stack.ops)
+    let actors: Vec<String> = sqlx::query_scalar("select actor from actions.audit_log where event = 'action.candidate_withdrawn'")
+        .fetch_all(&stack.ops)
         .await
         .unwrap();
-    assert_eq!(actor, "system");
+    assert_eq!(actors, ["system"], "once, however many janitors there are");
     let mails: i64 =
         sqlx::query_scalar("select count(*) from actions.mails where subject like '%was withdrawn'").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(mails, 1);
@@ -265,4 +265,26 @@ async fn promoted_or_withdrawn_while_calls_are_in_flight_each_is_decided_once() 
         sqlx::query_scalar("select count(*) from actions.candidates where state = 'running'").fetch_one(&stack.ops).await.unwrap();
     assert_eq!(running, 0);
     enqueue(&stack.core, "p", "pre_token_mint", "{}").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_with_shadow_calls_in_flight_takes_nothing_along() {
+    let stack = by_path(replies).await;
+    stack.project("p").await;
+    let action = stack.action("p", "pre_token_mint", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let worker = stack.worker(&[]).await;
+    stage(&stack, &action, "/hang", "shadow", 100).await;
+    for _ in 0..5 {
+        assert_eq!(invoke_event(&stack, "p", "pre_token_mint", "{}").await.outcome()["decision"], "allow");
+    }
+    repeat(async || stack.endpoint.requests().len() == 10).await;
+    drop(worker); // at once, with nothing written down
+    let _other = stack.worker(&[]).await;
+    assert_eq!(invoke_event(&stack, "p", "pre_token_mint", "{}").await.outcome()["decision"], "allow");
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from actions.recent_invocations where status = 'ok'").fetch_one(&stack.ops).await.unwrap();
+    assert_eq!(rows, 6, "each once");
+    let enforced = stack.endpoint.requests().iter().filter(|request| request.header("authio-mode").is_empty()).count();
+    assert_eq!(enforced, 6);
+    assert_eq!(candidate(&stack).await["state"], "running");
 }

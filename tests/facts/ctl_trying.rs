@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::stack::ROOT_KEY;
 use serde_json::{Value, json};
 
 use crate::operator::{Operator, text};
@@ -78,6 +79,13 @@ async fn recorded_events_are_sent_again_byte_for_byte_and_compared() {
         assert_eq!((&first.body, again.header("authio-mode")), (&again.body, "replay"));
         assert_ne!(first.header("authio-signature"), "");
     }
+    // The root key was changed meanwhile: old events stay readable for whoever keeps the old one, too.
+    let keys = format!("k2:{},k1:{ROOT_KEY}", "a".repeat(64));
+    let rotated = Operator::of(&stack).await.with("ACTIONS_SECRETS__ROOT_KEYS", &keys);
+    assert!(rotated.run(&["replay", &action, "--version", "1"]).await.status.success());
+    let forgot = Operator::of(&stack).await.with("ACTIONS_SECRETS__ROOT_KEYS", &format!("k2:{}", "a".repeat(64)));
+    let unread = forgot.run(&["replay", &action, "--url", &stack.endpoint.url("/"), "--secret", "asec_x"]).await;
+    assert!(unread.status.code() == Some(1) && String::from_utf8_lossy(&unread.stderr).contains("its root key \"k1\""), "{unread:?}");
     denies.store(true, Ordering::Relaxed);
     let differs = operator.run(&["replay", &action, "--version", "1", "--last", "2", "--json"]).await;
     assert_eq!(differs.status.code(), Some(1));

@@ -28,8 +28,8 @@ async fn named(owner: &PgPool, words: &str) -> Vec<String> {
     found
 }
 
-/// A project with everything that can name it.
-async fn full(stack: &Stack, project: &str) {
+/// A project with everything that can name it; its action.
+async fn full(stack: &Stack, project: &str) -> String {
     stack.project(project).await;
     let members = format!(r#"[{{"email":"olga@{project}.example","role":"owner"}}]"#);
     sqlx::query("select actions.set_project_members($1, $2::json)").bind(project).bind(members).execute(&stack.admin).await.unwrap();
@@ -42,6 +42,8 @@ async fn full(stack: &Stack, project: &str) {
         .execute(&stack.core)
         .await
         .unwrap();
+    let staged = "select actions.stage_candidate($1, '{\"timeout_ms\": 900}', 'shadow', 100, 'ada'), actions.set_break_glass($2, array['user_1'], 'ada')";
+    sqlx::query(staged).bind(&id).bind(project).execute(&stack.admin).await.unwrap();
     sqlx::query("select actions.kill_action($1, $2, 'ada')")
         .bind(&id)
         .bind(format!("{project} asked for it"))
@@ -53,11 +55,21 @@ async fn full(stack: &Stack, project: &str) {
         values (now() - interval '90 days', $1, $2, 'pre_register', 'ok', false, 1, 1, 1)";
     let owner = stack.database.owner().await;
     sqlx::query(counted).bind(project).bind(&id).execute(&owner).await.unwrap();
+    for kept in [
+        "insert into actions_private.candidate_results (invocation_id, action_id, version, status, decision, outcome) values ('inv_1', $1, 2, 'ok', 'allow', '{}')",
+        "insert into actions_private.recorded_events (event_id, action_id, expires_at, bytes, key_id, sealed) values ('evt_1', $1, now() + interval '1 hour', 1, 'k1', '')",
+        "insert into actions_private.last_known (action_id, person, at, key_id, sealed) values ($1, '', now(), 'k1', '')",
+        "insert into actions_private.probes (action_id, killed_at, sent_at, invocation_id) values ($1, now(), now(), 'inv_1')",
+    ] {
+        let kept = kept.replace("'inv_1'", &format!("'inv_{project}'"));
+        sqlx::query(&kept).bind(&id).execute(&owner).await.unwrap();
+    }
     // One of its people in the console, and one who came by a link to it.
     let signed_in = "insert into actions_private.console_sessions (token_sha256, email, is_operator, project_id, role, expires_at)
         values (sha256($1::bytea || '1'), 'OLGA@' || $2 || '.example', false, null, null, now() + interval '1 hour'),
           (sha256($1::bytea || '2'), 'guest@acme.com', false, $2, 'viewer', now() + interval '1 hour')";
     sqlx::query(signed_in).bind(project.as_bytes()).bind(project).execute(&owner).await.unwrap();
+    id
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,10 +77,10 @@ async fn an_erased_project_is_named_nowhere_and_its_neighbour_keeps_everything()
     let stack = answering(Reply::json("{}")).await;
     let owner = stack.database.owner().await;
     let _programs = (stack.worker(&[]).await, stack.janitor(FAST).await);
-    full(&stack, "gone").await;
-    full(&stack, "stays").await;
-    let neighbour = named(&owner, "stays").await;
-    assert!(named(&owner, "gone").await.len() >= 8, "{:?}", named(&owner, "gone").await);
+    let gone = format!("gone|{}", full(&stack, "gone").await);
+    let stays = format!("stays|{}", full(&stack, "stays").await);
+    let neighbour = named(&owner, &stays).await;
+    assert!(named(&owner, &gone).await.len() >= 14, "{:?}", named(&owner, &gone).await);
     sqlx::query("select actions.delete_project('gone', 'ada')").execute(&stack.admin).await.unwrap();
     assert_eq!(enqueue(&stack.core, "gone", "pre_register", "{}").await.outcome()["source"], "no_action", "at once");
     for refused in ["select actions.upsert_project('gone', 'Again')", "select actions.set_project_roles('gone', '{}')"] {
@@ -79,8 +91,8 @@ async fn an_erased_project_is_named_nowhere_and_its_neighbour_keeps_everything()
     sqlx::query("select actions.delete_project('gone', 'eve')").execute(&stack.admin).await.unwrap();
     owner.execute("update actions_private.erasures set asked_at = now() - interval '1 minute'").await.unwrap();
     until(&stack.ops, "erased", "select bool_and(done_at is not null and rows_erased > 10) from actions.erasures").await;
-    assert_eq!(named(&owner, "gone").await, ["actions_private.erasures 1"]);
-    assert_eq!(named(&owner, "stays").await, neighbour);
+    assert_eq!(named(&owner, &gone).await, ["actions_private.erasures 1"]);
+    assert_eq!(named(&owner, &stays).await, neighbour);
     stack.project("gone").await;
     let [code, message, ..] = refusal(&stack.admin, "select actions.delete_project('never', 'ada')").await;
     assert!(code == "22023" && message.contains("never"), "{message}");
