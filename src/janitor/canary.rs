@@ -141,7 +141,7 @@ mod tests {
             (0.01, 0.20, 0, 2_000, 500),     // denies twice as many, which the rule permits
         ] {
             let (withdrawn, half_after) = simulate(errors, denies);
-            println!("errors {errors:.2}, denies {denies:.2}: {withdrawn} of 10,000 withdrawn, half of them after {half_after} calls");
+            eprintln!("errors {errors:.2}, denies {denies:.2}: {withdrawn} of 10,000 withdrawn, half of them after {half_after} calls");
             assert!((at_least..=at_most).contains(&withdrawn), "{errors} {denies}: {withdrawn}");
             assert!(half_after <= soon, "{errors} {denies}: after {half_after}");
         }
