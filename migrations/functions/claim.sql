@@ -113,8 +113,8 @@ begin
       case when not c.test then a.killed_reason end, a.secret_version, a.secret_key_id,
       case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end, a.previous_secret_key_id,
       a.secret_seen_at is not null, c.canary is true,
-      case when a.shadow_percent > 0 and not c.test
-        and (a.shadow_percent = 100 or actions_private.side_of(c.event, coalesce(c.event_id, 'evt_' || substr(c.id, 5))) < a.shadow_percent) then a.shadow_version end
+      -- Null and something else is not known without the something else, which would look into each event.
+      case when a.shadow_version is null or c.test then null when (a.shadow_percent = 100 or actions_private.side_of(c.event, coalesce(c.event_id, 'evt_' || substr(c.id, 5))) < a.shadow_percent) then a.shadow_version end
     from claimed as c
     -- However few actions the planner believes there are, it goes from the invocations to them.
     cross join lateral (select * from actions_private.actions as a where a.id = c.action_id offset 0) as a;

@@ -72,7 +72,8 @@ begin
     into unmet, canaries, versions, waits_ms
     from (
       select r.n, r.version, r.wait_ms, r.action_id, a.timeout_ms, a.canary_version, not actions_private.is_met(r.event, a.condition) as is_unmet,
-        coalesce(actions_private.side_of(r.event, coalesce(r.event_id, 'evt_' || r.name)) < a.canary_percent, false) as is_canary
+        case when a.canary_percent is null then false
+          else actions_private.side_of(r.event, coalesce(r.event_id, 'evt_' || r.name)) < a.canary_percent end as is_canary
       from unnest(events, event_ids, names, action_ids, versions, waits_ms) with ordinality as r (event, event_id, name, action_id, version, wait_ms, n)
       left join actions_private.actions as a on a.id = r.action_id
     ) as d;

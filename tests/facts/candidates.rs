@@ -288,3 +288,33 @@ async fn a_worker_that_dies_with_shadow_calls_in_flight_takes_nothing_along() {
     assert_eq!(enforced, 6);
     assert_eq!(candidate(&stack).await["state"], "running");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_none_of_it_pays_for_none_of_it() {
+    let stack = by_path(replies).await;
+    stack.project("p").await;
+    stack.action("p", "pre_token_mint", &stack.endpoint.url("/"), "fail_mode => 'closed'").await;
+    let _worker = stack.worker(&[]).await;
+    // Whoever looks into an event, or writes something down beside its outcome, fails.
+    let owner = stack.database.owner().await;
+    for name in
+        ["user_of", "side_of", "is_met", "breaks_glass", "keep_events", "keep_last_known", "keep_candidate_results", "last_known_of"]
+    {
+        let definition: String = sqlx::query_scalar(
+            "select format('create or replace function %s(%s) returns %s language plpgsql as ', p.oid::regproc, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+             from pg_proc as p where p.proname = $1 and p.pronamespace = 'actions_private'::regnamespace",
+        )
+        .bind(name)
+        .fetch_one(&owner)
+        .await
+        .unwrap();
+        let body = "$$ begin raise exception 'nobody asked for this'; end $$";
+        sqlx::query(&format!("{definition}{body}")).execute(&owner).await.unwrap();
+    }
+    for event in ["{}", r#"{"user":{"id":"u"}}"#] {
+        assert_eq!(invoke_event(&stack, "p", "pre_token_mint", event).await.outcome()["source"], "verdict");
+    }
+    let many = "select count(*) from actions.enqueue_many('[{\"project_id\":\"p\",\"trigger\":\"pre_token_mint\",\"event\":{}},{\"project_id\":\"p\",\"trigger\":\"pre_token_mint\",\"event\":{}}]', 'x')";
+    sqlx::query(many).execute(&stack.core).await.unwrap();
+    until(&stack.ops, "all are decided", "select count(*) = 4 from actions.recent_invocations where status = 'ok'").await;
+}
