@@ -62,6 +62,16 @@ const QUIET: Duration = Duration::from_secs(20);
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
+    // Whoever is interrupted leaves no process behind: all of them go with what is dropped here.
+    tokio::select! {
+        status = all(arguments) => status,
+        _ = tokio::signal::ctrl_c() => std::process::ExitCode::from(130),
+        _ = terminated.recv() => std::process::ExitCode::from(143),
+    }
+}
+
+async fn all(arguments: Arguments) -> std::process::ExitCode {
     let planted: Vec<Option<Mutation>> = match arguments.mutation.as_deref() {
         None => vec![None],
         Some("all") => mutations::ALL.into_iter().map(Some).collect(),
@@ -220,7 +230,8 @@ async fn answer(book: Book, request: Received) -> Reply {
         "deny" => Reply::json(r#"{"decision":"deny","deny_code":"planned"}"#),
         "fail" => Reply::with_status(503, ""),
         "hang" => {
-            tokio::time::sleep(Duration::from_millis(900)).await;
+            // Long after everybody gave up: a worker that was paused may find an answer that came a little late.
+            tokio::time::sleep(Duration::from_secs(20)).await;
             Reply::json(r#"{"decision":"allow"}"#)
         }
         _ => Reply::json(r#"{"decision":"allow","override_claims":{"n":1}}"#),
