@@ -57,7 +57,8 @@ impl Crowd {
         };
         let body = json!({"n": n, "plan": plan.word(), "user": {"id": format!("user_{}", n % 500)}});
         // What no jsonb can hold.
-        let text = if gate.project == "odd" && n % 3 == 0 { body.to_string().replace("user_", "user_\\u0000") } else { body.to_string() };
+        let text =
+            if gate.project == "odd" && n.is_multiple_of(3) { body.to_string().replace("user_", "user_\\u0000") } else { body.to_string() };
         Some(Event { n, gate, plan, body, text })
     }
 

@@ -82,7 +82,7 @@ pub fn schedule(seed: u64, count: usize, within: Duration) -> Vec<Planned> {
                 _ => Fault::Promote,
             };
             let fault = match dice.random_range(0..2) {
-                _ if !fault.is_of_database() || seed % 2 == 0 => fault,
+                _ if !fault.is_of_database() || seed.is_multiple_of(2) => fault,
                 0 => Fault::KillWorker,
                 _ => Fault::KillAndReenable(800),
             };
