@@ -63,6 +63,11 @@ begin
     from actions_private.end_without_verdict(
       array(select q.id from actions_private.queue as q where q.id = any (invocation_ids) order by q.id for update), 'expired', 'abandoned',
       'abandoned by its waiter: no result came in time') as e);
+  -- Somebody acts on this. After a crash that forgot it, a worker that still has a result could write another
+  -- outcome; so it waits for the disk even where its connection does not.
+  if cardinality(ended) > 0 and current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   if cardinality(ended) = cardinality(invocation_ids) then
     return query
     select e.* from unnest(invocation_ids) with ordinality as asked (id, n) join unnest(ended) as e on e.invocation_id = asked.id order by asked.n;

@@ -148,3 +148,21 @@ async fn what_is_claimed_is_claimed_once() {
         assert!(again.is_empty(), "{again:?}");
     }
 }
+
+#[tokio::test]
+async fn an_abandon_waits_for_the_disk_also_where_its_connection_does_not() {
+    let (stack, _database) = stage().await;
+    let event = enqueue(&stack.core, "p", "pre_register", "{}").await;
+    let mut connection = stack.core.begin().await.unwrap();
+    for (sql, waits) in [
+        ("set local synchronous_commit = off", "off"),
+        ("select * from actions.result('EVENT')", "off"),
+        ("select * from actions.abandon('EVENT')", "on"),
+    ] {
+        sqlx::query(&sql.replace("EVENT", event.id())).execute(&mut *connection).await.unwrap();
+        let now: String = sqlx::query_scalar("show synchronous_commit").fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(now, waits, "after {sql}");
+    }
+    connection.commit().await.unwrap();
+    assert_eq!(result(&stack.core, event.id()).await.status, "expired");
+}
