@@ -53,7 +53,8 @@ impl From<UnknownWord> for ReplayError {
 pub struct Target {
     action: Action,
     project: Project,
-    secret: String,
+    /// The current one first, and the previous one while a rotation overlaps.
+    secrets: Vec<String>,
 }
 
 /// What was decided then, and what would be now.
@@ -90,14 +91,14 @@ impl Target {
     pub async fn of(database: &Database, keys: &RootKeys, action: &str, to: To<'_>) -> Result<Self, ReplayError> {
         let row = control::show(database, action).await?.ok_or_else(|| ReplayError::UnknownAction(action.to_owned()))?;
         let current = parsed(&row)?;
-        let (settings, url, secret) = match to {
+        let (settings, url, secrets) = match to {
             To::Version(version) => {
                 let row = candidates::version(database, action, version).await?.ok_or(ReplayError::UnknownVersion(version))?;
                 let row = parsed(&row)?;
                 let url = text(&row, "endpoint_url");
-                (row, url, own_secret(keys, action, &current)?)
+                (row, url, own_secrets(keys, action, &current)?)
             }
-            To::Endpoint { url, secret } => (current.clone(), url.to_owned(), secret.to_owned()),
+            To::Endpoint { url, secret } => (current.clone(), url.to_owned(), vec![secret.to_owned()]),
         };
         let project = projects::show(database, &text(&current, "project_id")).await?;
         let project = project.map(|row| parsed(&row)).transpose()?.unwrap_or_default();
@@ -121,16 +122,17 @@ impl Target {
                 role_slugs: slugs.map(str::to_owned).collect(),
                 break_glass: Vec::new(),
             },
-            secret,
+            secrets,
         })
     }
 
     /// Sends an event again, byte for byte, signed anew.
     pub async fn send(&self, egress: &Egress, event_id: &str, recorded: Recorded<'_>) -> Compared {
-        let Self { action, project, secret } = self;
+        let Self { action, project, secrets } = self;
+        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
         let sent = Sent {
             url: &action.endpoint_url,
-            secret,
+            secrets: &secrets,
             action_id: &action.id,
             trigger: action.trigger,
             event_id,
@@ -144,11 +146,17 @@ impl Target {
     }
 }
 
-fn own_secret(keys: &RootKeys, action: &str, current: &Value) -> Result<String, ReplayError> {
-    let recorded = text(current, "secret_key_id");
-    let key_id = if recorded.is_empty() { keys.newest_id().to_owned() } else { recorded };
-    let secret = keys.derive(&key_id, action, number(current, "secret_version"));
-    secret.map(|secret| secret.reveal().to_owned()).ok_or(ReplayError::MissingKey(key_id))
+fn own_secrets(keys: &RootKeys, action: &str, current: &Value) -> Result<Vec<String>, ReplayError> {
+    let derive = |key_id: String, version: i32| -> Result<String, ReplayError> {
+        let key_id = if key_id.is_empty() { keys.newest_id().to_owned() } else { key_id };
+        let secret = keys.derive(&key_id, action, version);
+        secret.map(|secret| secret.reveal().to_owned()).ok_or(ReplayError::MissingKey(key_id))
+    };
+    let mut secrets = vec![derive(text(current, "secret_key_id"), number(current, "secret_version"))?];
+    if !current["previous_secret_until"].is_null() {
+        secrets.push(derive(text(current, "previous_secret_key_id"), number(current, "previous_secret_version"))?);
+    }
+    Ok(secrets)
 }
 
 fn parsed(row: &str) -> Result<Value, ReplayError> {

@@ -80,7 +80,7 @@ impl Trial<'_> {
         let body = request_body(&event_id, self.trigger, &at, "project_try", self.event);
         let sent = Sent {
             url: self.url,
-            secret: self.secret,
+            secrets: &[self.secret],
             action_id: "action_try",
             trigger: self.trigger,
             event_id: &event_id,
@@ -114,8 +114,8 @@ impl Trial<'_> {
 pub struct Sent<'a> {
     /// The endpoint.
     pub url: &'a str,
-    /// The secret that signs.
-    pub secret: &'a str,
+    /// The secrets that sign, the current one first.
+    pub secrets: &'a [&'a str],
     /// As the header names it.
     pub action_id: &'a str,
     /// The moment of the auth event.
@@ -131,8 +131,9 @@ pub struct Sent<'a> {
 impl Sent<'_> {
     /// Sends a body, signed now, and reads the answer.
     pub async fn exchange(&self, egress: &Egress, body: String) -> Exchange {
-        let secret = Secret::from_text(self.secret);
-        let signature = sign::header(&[&secret], OffsetDateTime::now_utc().unix_timestamp(), body.as_bytes());
+        let secrets: Vec<Secret> = self.secrets.iter().map(|secret| Secret::from_text(secret)).collect();
+        let secrets: Vec<&Secret> = secrets.iter().collect();
+        let signature = sign::header(&secrets, OffsetDateTime::now_utc().unix_timestamp(), body.as_bytes());
         let started = Instant::now();
         let deadline = started + self.timeout;
         let mut phases = Phases::default();
@@ -150,7 +151,7 @@ impl Sent<'_> {
         .await;
         let took = started.elapsed();
         let check = answer.as_ref().ok().map(|answer| match &answer.body {
-            Body::Whole(bytes) => sign::verify(&answer.signature, bytes, &[&secret], OffsetDateTime::now_utc().unix_timestamp()),
+            Body::Whole(bytes) => sign::verify(&answer.signature, bytes, &secrets, OffsetDateTime::now_utc().unix_timestamp()),
             Body::TooLarge | Body::Broken => SignatureCheck::Absent,
         });
         Exchange { body, signature, answer, took, phases, check }

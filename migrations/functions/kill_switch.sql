@@ -192,7 +192,8 @@ begin
         when length(btrim(reason)) > 500 then format('reason has %s characters', length(btrim(reason))) else 'reason has a control character' end,
       'Accepted is a text of 1 to 500 characters on one line.', 'Say why: the project''s owners and admins are told so by mail.');
   end if;
-  if before.killed_at is not null then
+  -- Killed by the fleet it may take itself back; from now on nobody but somebody does.
+  if (select a.killed_by_hand from actions_private.actions as a where a.id = before.action_id) then
     return before;
   end if;
   update actions_private.actions as a

@@ -33,12 +33,21 @@ return coalesce(outcome, case when status = 'ok' then '{"decision":"allow","sour
 comment on function actions_private.outcome_of(actions_private.final_status, json) is
   'The outcome of a decided invocation, which is not written where it is the plain allow. Example: select actions_private.outcome_of(''ok'', null);';
 
--- What no text can hold is nobody's id.
+-- What no text can hold is nobody's id; what stands elsewhere in the event must not hide one.
 create or replace function actions_private.user_of(event json) returns text
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+declare
+  mask constant text := 'authio_masked_escape_';
+  id text;
 begin
-  return case when json_typeof(event -> 'user') = 'object' and json_typeof(event -> 'user' -> 'id') = 'string' then event -> 'user' ->> 'id' end;
+  begin
+    return case when json_typeof(event -> 'user') = 'object' and json_typeof(event -> 'user' -> 'id') = 'string' then event -> 'user' ->> 'id' end;
+  exception when others then
+    event := actions_private.mask_escapes(event::text, mask)::json;
+  end;
+  id := case when json_typeof(event -> 'user') = 'object' and json_typeof(event -> 'user' -> 'id') = 'string' then event -> 'user' ->> 'id' end;
+  return case when strpos(id, mask) = 0 then id end;
 exception when others then
   return null;
 end

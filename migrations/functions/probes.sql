@@ -70,7 +70,12 @@ begin
       last.oks := case last.status when 'ok' then last.oks + 1 when 'expired' then last.oks else 0 end;
       update actions_private.probes as p set oks = last.oks, is_counted = true where p.action_id = killed.id;
       if last.oks >= 5 then
-        before := actions_private.lock_action(killed.id);
+        begin
+          before := actions_private.lock_action(killed.id);
+        exception when lock_not_available then
+          update actions_private.probes as p set oks = 4, is_counted = false where p.action_id = killed.id;
+          continue; -- somebody is changing it; the others do not wait
+        end;
         update actions_private.actions as a
         set killed_at = null, killed_reason = null, counting_since = clock_timestamp(), updated_at = now()
         where a.id = killed.id and a.killed_at = killed.killed_at and not a.killed_by_hand;
@@ -87,7 +92,11 @@ Events go to its endpoint again. It had been switched off because: %s.',
       end if;
     end if;
     continue when found and (last.sent_at > clock_timestamp() - every_s * interval '1 second' or last.status is null and last.sent_at > clock_timestamp() - interval '10 seconds');
-    before := actions_private.lock_action(killed.id);
+    begin
+      before := actions_private.lock_action(killed.id);
+    exception when lock_not_available then
+      continue;
+    end;
     continue when before.killed_at is distinct from killed.killed_at;
     insert into actions_private.probes as p (action_id, killed_at, sent_at, invocation_id)
     select before.action_id, killed.killed_at, clock_timestamp(), t.invocation_id from actions_private.enqueue_test(before, null) as t

@@ -7,9 +7,19 @@ where e.expires_at > now();
 comment on view actions.recorded_events is
   'Events that were kept to be sent again (record_events). What they say is encrypted. Example: select event_id, recorded_at, bytes from actions.recorded_events where action_id = ''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'' order by recorded_at desc;';
 
+-- One after the other: two who keep events at once would each keep as many as there may be.
+create or replace function actions_private.lock_recorded(action_id text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+begin atomic
+  select pg_advisory_xact_lock(hashtextextended(lock_recorded.action_id, 5));
+end;
+comment on function actions_private.lock_recorded(text) is
+  'Waits for whoever else keeps or trims recorded events of an action. Example: select actions_private.lock_recorded(''action_01JD3X6G8Q7N9V8R2M4T6W8Y0B'');';
+
 create or replace function actions_private.trim_recorded(action_id text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 begin atomic
+  select actions_private.lock_recorded(trim_recorded.action_id);
   delete from actions_private.recorded_events as e
   where e.action_id = trim_recorded.action_id and e.event_id not in (
     select n.event_id
@@ -46,7 +56,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  -- One after the other, and an action that was deleted or records no more keeps nothing.
+  perform actions_private.lock_recorded(t.id) from (select distinct u.id from unnest(action_ids) as u (id) order by u.id) as t;
+  -- An action that was deleted or records no more keeps nothing.
   insert into actions_private.recorded_events as e (action_id, event_id, expires_at, bytes, key_id, sealed)
   select g.action_id, g.event_id, clock_timestamp() + v.record_hours * interval '1 hour', g.bytes, g.key_id, g.sealed
   from unnest(action_ids, event_ids, bytes, key_ids, sealed) as g (action_id, event_id, bytes, key_id, sealed)

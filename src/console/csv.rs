@@ -18,7 +18,7 @@ fn field(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         // What a spreadsheet would take for a formula is a text.
-        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) => format!("'{text}"),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };

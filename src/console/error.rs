@@ -32,6 +32,9 @@ impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused { ref code, .. } if code == "22023" => Self::Refused(error.to_string()),
+            StoreError::Refused { ref code, .. } if code == "22021" => {
+                Self::Refused("a text holds a character that no text can hold".to_owned())
+            }
             error => Self::Store(error),
         }
     }

@@ -7,6 +7,7 @@ mod csv;
 mod error;
 mod headers;
 pub mod pages;
+mod sent;
 pub mod ways_in;
 
 use std::collections::BTreeMap;
@@ -164,7 +165,8 @@ fn routes(console: Arc<Console>) -> Router {
         .route("/endpoint-url", get(pages::endpoint_url::judge))
         .route("/try", get(pages::trial::show).post(pages::trial::run))
         .route("/search", get(pages::search::show))
-        .route("/enter/{token}", get(ways_in::enter))
+        // A preview of a link asks for its head, and must not use it up.
+        .route("/enter/{token}", get(ways_in::enter).head(async || axum::http::StatusCode::METHOD_NOT_ALLOWED))
         .route("/sign-in", get(oidc::leave_for_provider))
         .route("/sign-in/back", get(oidc::come_back))
         .route("/sign-out", post(ways_in::leave))

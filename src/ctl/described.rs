@@ -1,5 +1,6 @@
 //! Projects as files: `actionsctl apply` and `actionsctl export`. The names are SQL's.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -299,9 +300,7 @@ impl Project {
             }
         }
         if let Some(members) = &self.members {
-            let (mut wanted, mut known) = (members.clone(), Self::of(now).members.unwrap_or_default());
-            wanted.sort();
-            known.sort();
+            let (wanted, known) = (one_each(members), one_each(&Self::of(now).members.unwrap_or_default()));
             if wanted != known {
                 for gone in known.iter().filter(|member| !wanted.contains(member)) {
                     plan.lines.push((Tone::Bad, format!("- member {} {}", gone.email, gone.role)));
@@ -314,6 +313,12 @@ impl Project {
         }
         Ok(())
     }
+}
+
+/// As the interface keeps them: one row a mailbox, whatever its letters' case, and of two the last.
+fn one_each(members: &[Member]) -> Vec<Member> {
+    let by_mailbox: BTreeMap<String, &Member> = members.iter().map(|member| (member.email.to_ascii_lowercase(), member)).collect();
+    by_mailbox.into_values().cloned().collect()
 }
 
 fn slugs(row: &Value) -> Vec<String> {

@@ -35,7 +35,7 @@ impl From<ReplayError> for ProgramError {
 pub struct Replay {
     action: String,
     /// This version of the action, with its own secret.
-    #[arg(long, value_name = "VERSION", required_unless_present = "url", conflicts_with_all = ["url", "secret"])]
+    #[arg(long, value_name = "VERSION", required_unless_present = "url", conflicts_with = "url")]
     version: Option<i32>,
     /// Another endpoint, with the other settings of the current version.
     #[arg(long, value_name = "URL")]

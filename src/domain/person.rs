@@ -1,7 +1,8 @@
 //! Whom an event is about, as far as the fleet looks into it.
 
-use serde::Deserialize;
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 
 /// The user and the organisation of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,20 +13,18 @@ pub struct Person {
     pub organization_id: Option<String>,
 }
 
-/// An object of the event, or anything else.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Event {
-    user: Value,
-    session: Value,
-}
+/// The members of an object, each as it was written: of two with one name the last counts.
+type Members<'a> = BTreeMap<String, &'a RawValue>;
 
 impl Person {
-    /// Reads an event, a JSON object as text.
+    /// Reads an event, a JSON object as text. What stands beside an id does not hide it.
     pub fn of(event: &str) -> Self {
-        let event: Event = serde_json::from_str(event).unwrap_or_default();
-        let text = |object: &Value, field: &str| object.get(field).and_then(Value::as_str).map(str::to_owned);
-        Self { user_id: text(&event.user, "id"), organization_id: text(&event.session, "organization_id") }
+        let event: Members<'_> = serde_json::from_str(event).unwrap_or_default();
+        let text = |object: &str, field: &str| -> Option<String> {
+            let members: Members<'_> = serde_json::from_str(event.get(object)?.get()).ok()?;
+            serde_json::from_str(members.get(field)?.get()).ok()
+        };
+        Self { user_id: text("user", "id"), organization_id: text("session", "organization_id") }
     }
 }
 
@@ -34,10 +33,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_texts_with_their_escapes_decoded() {
+    fn ids_are_texts_with_their_escapes_decoded_whatever_stands_beside_them() {
         let of = |event| Person::of(event).user_id;
-        assert_eq!(of(r#"{"user":{"id":"user_\u0031"},"n":1e400}"#).as_deref(), Some("user_1"));
-        for event in [r#"{"user":{"id":1}}"#, r#"{"user":"user_1"}"#, "{}", "[]", r#"{"user":null}"#] {
+        for event in [
+            r#"{"user":{"id":"user_\u0031"},"n":1e400}"#,
+            r#"{"user":{"id":"user_1","age":1e400,"name":"\ud800 \u0000"},"session":5}"#,
+            r#"{"user":{"id":"other"},"user":{"id":"x","id":"user_1"}}"#,
+        ] {
+            assert_eq!(of(event).as_deref(), Some("user_1"), "{event}");
+        }
+        for event in [r#"{"user":{"id":1}}"#, r#"{"user":"user_1"}"#, "{}", "[]", r#"{"user":null}"#, r#"{"user":{"id":"\ud800"}}"#] {
             assert_eq!(of(event), None, "{event}");
         }
         let event = r#"{"user":{"id":"u"},"session":{"organization_id":"o"}}"#;

@@ -42,8 +42,11 @@ pub struct After {
     pub shadow: Option<Arc<Action>>,
     /// The request's body, where it was sent and shall be kept.
     pub body: Option<String>,
-    pub outcome: Outcome,
+    /// What was decided by the endpoint or `fail_mode`, before break-glass or what was last known.
+    pub judged: Outcome,
     pub duration_ms: Option<f64>,
+    /// When it was judged, by the database's clock.
+    pub at: OffsetDateTime,
 }
 
 /// Something to be written.
@@ -90,10 +93,11 @@ impl Asides {
     pub fn begin(&self, worker: &Arc<Worker>, after: After) {
         self.keep_event(worker, &after);
         self.keep_last_known(worker, &after);
-        let was_denied = after.outcome.decision == Decision::Deny;
-        if after.claim.canary {
-            self.count(worker, Mode::Canary, after.outcome.status);
-            self.put(Kept::Result(result(&after.claim, after.action.version, &after.outcome, after.duration_ms, Vec::new(), was_denied)));
+        let was_denied = after.judged.decision == Decision::Deny;
+        // What the fleet had no time for, or the kill-switch held back, says nothing of a canary.
+        if after.claim.canary && !matches!(after.judged.status, Status::Expired | Status::Killed) {
+            self.count(worker, Mode::Canary, after.judged.status);
+            self.put(Kept::Result(result(&after.claim, after.action.version, &after.judged, after.duration_ms, Vec::new(), was_denied)));
         }
         // What was never sent is no event that the candidate would have got.
         let Some(candidate) = after.shadow.clone().filter(|_| after.duration_ms.is_some()) else { return };
@@ -110,7 +114,7 @@ impl Asides {
             // Where the fleet had no time for it, it says nothing of the candidate.
             if outcome.status != Status::Expired {
                 asides.count(&worker, Mode::Shadow, outcome.status);
-                let differs = differs(&after.outcome, &outcome);
+                let differs = differs(&after.judged, &outcome);
                 asides.put(Kept::Result(result(&after.claim, candidate.version, &outcome, duration_ms, differs, was_denied)));
             }
             drop(place);
@@ -120,7 +124,7 @@ impl Asides {
     fn keep_event(&self, worker: &Worker, after: &After) {
         let Some(body) = after.body.as_deref().filter(|_| after.action.records_events) else { return };
         let (action, event) = (&after.claim.action_id, &after.claim.event_id);
-        let recorded = Recorded { outcome: after.outcome.clone(), body: body.into() };
+        let recorded = Recorded { outcome: after.judged.clone(), body: body.into() };
         let plain = serde_json::to_vec(&recorded).unwrap_or_default();
         if let Some(sealed) = seal(worker, Purpose::RecordedEvent, action, event.as_bytes(), &plain) {
             self.put(Kept::Event(RecordedEvent { event_id: event.clone(), size: body.len(), sealed }));
@@ -128,15 +132,15 @@ impl Asides {
     }
 
     fn keep_last_known(&self, worker: &Worker, after: &After) {
-        if after.action.last_known.is_zero() || after.outcome.status != Status::Ok {
+        if after.action.last_known.is_zero() || after.judged.status != Status::Ok {
             return;
         }
         let action = &after.claim.action_id;
         let Some(person) = names(worker, action, &after.claim.event).into_iter().next() else { return };
-        let Outcome { claims, roles, permissions, .. } = after.outcome.clone();
+        let Outcome { claims, roles, permissions, .. } = after.judged.clone();
         let plain = serde_json::to_vec(&Given { claims, roles, permissions }).unwrap_or_default();
         if let Some(sealed) = seal(worker, Purpose::LastKnown, action, &person, &plain) {
-            self.put(Kept::LastKnown(LastKnown { person, at: OffsetDateTime::now_utc(), sealed }));
+            self.put(Kept::LastKnown(LastKnown { person, at: after.at, sealed }));
         }
     }
 
@@ -204,15 +208,13 @@ pub async fn last_known(worker: &Worker, claim: &Claim, action: &Action, project
     };
     let plain = worker.keys.open(&found.key_id, Purpose::LastKnown, &claim.action_id, &found.person, &found.sealed)?;
     let given: Given = serde_json::from_slice(&plain).ok()?;
-    let is_allowed = project.roles_action_override;
-    let known = |roles: Vec<String>| -> Option<Vec<String>> {
-        let kept: Vec<String> = roles.iter().filter(|slug| project.role_slugs.contains(*slug)).cloned().collect();
-        // As with a verdict: where none of them is known any more, it says nothing about roles.
-        (roles.is_empty() || !kept.is_empty()).then_some(kept)
-    };
+    let knows_one = given.roles.as_ref().is_none_or(|roles| roles.is_empty() || roles.iter().any(|slug| project.role_slugs.contains(slug)));
+    // As with a verdict: of roles that are all unknown neither they nor their permissions apply.
+    let is_allowed = project.roles_action_override && knows_one;
+    let known = |roles: Vec<String>| -> Vec<String> { roles.into_iter().filter(|slug| project.role_slugs.contains(slug)).collect() };
     Some(Outcome {
         claims: given.claims,
-        roles: given.roles.filter(|_| is_allowed).and_then(known),
+        roles: given.roles.filter(|_| is_allowed).map(known),
         permissions: given.permissions.filter(|_| is_allowed),
         age_ms: Some(found.age_ms.max(0.0) as u64),
         ..Outcome::plain(Decision::Allow, crate::domain::Source::LastKnown, status)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -135,13 +136,16 @@ async fn start_calls(
             let executed = execute(&worker, &claim, &action, &project, started).await;
             let after = After::is_wanted(&claim, &action).then(|| {
                 let duration_ms = executed.ending.duration_ms;
+                let unix_ns = (claim.claimed_unix + started.elapsed().as_secs_f64()) * 1e9;
+                let at = OffsetDateTime::from_unix_timestamp_nanos(unix_ns as i128).unwrap_or(claim.enqueued_at);
                 Box::new(After {
                     shadow,
                     action,
                     project,
                     body: executed.body,
-                    outcome: executed.outcome,
+                    judged: executed.judged,
                     duration_ms,
+                    at,
                     claim: claim.clone(),
                 })
             });

@@ -42,18 +42,21 @@ pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, proje
         Ok(judgement) => judgement,
         Err(end) => failure(action, end.status, end.code, &end.why),
     };
+    let judged = judgement.outcome.clone();
     if judgement.error.is_some() {
         soften(worker, claim, action, project, started, &mut judgement).await;
     }
     count(&worker.metrics, &call.phases);
-    let (outcome, body) = (judgement.outcome.clone(), call.body.take());
-    Executed { ending: ending(claim, judgement, call), outcome, body }
+    // Of a call that never got so far nothing was sent.
+    let body = call.body.take().filter(|_| call.phases.was_kept().is_some());
+    Executed { ending: ending(claim, judgement, call), judged, body }
 }
 
 /// An invocation that is over.
 pub struct Executed {
     pub ending: Ending,
-    pub outcome: Outcome,
+    /// What the endpoint or `fail_mode` decided, before break-glass or what was last known.
+    pub judged: Outcome,
     /// The request's body, where it was sent and shall be kept.
     pub body: Option<String>,
 }

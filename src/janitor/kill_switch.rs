@@ -28,6 +28,8 @@ const LONG_EVERY: u32 = 15;
 const CLOSE: f64 = 0.7;
 /// Who was warned hears no more of it for so long.
 const WARN_EVERY: Duration = Duration::from_secs(3600);
+/// Somebody warned within the hour; when that was, the database knows.
+const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// Where memory counts more than the history, it is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Actions that a new leader looks at with each tick, until it has seen all.
@@ -228,7 +230,7 @@ impl KillSwitch {
                 let json = serde_json::json!({"calls": calls, "errors": errors, "timeouts": timeouts, "consecutive_5xx": consecutive_5xx});
                 match trying::warn(database, epoch, &figures.action_id, &close_to.words(&figures, limits), &json.to_string()).await {
                     Ok(is_new) => {
-                        again_in = WARN_EVERY;
+                        again_in = if is_new { WARN_EVERY } else { WARNED_BEFORE };
                         if is_new {
                             tracing::info!(action = figures.action_id, "close to a kill: owners and admins are told");
                         }

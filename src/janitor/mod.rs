@@ -202,11 +202,11 @@ impl Janitor {
         }
         told("ending what is overdue", self.end_overdue(lead).await);
         told("the kill-switch", self.kill_switch(lead, now).await);
+        told("probes", self.probe(lead.epoch).await);
         told("canaries", canary::withdraw(&self.database, lead.epoch, &self.metrics).await);
         if lead.maintained_at.elapsed() > self.config.kill_switch.tick() * MAINTENANCE_TICKS {
             lead.maintained_at = Instant::now();
             told("rotations and checks", self.maintain(lead).await);
-            told("probes", self.probe(lead.epoch).await);
             told("mails of kills by hand", self.write_mails(lead.epoch).await);
             told("gauges", lead.gauges.look(&self.database, &self.metrics).await);
         }

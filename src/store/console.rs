@@ -117,12 +117,13 @@ where v.action_id = $1 and exists (select from actions.actions as a where a.acti
 order by v.version desc
 limit 200";
 /// The audit log of a project.
-pub const AUDIT: &str = "-- audit: of all projects, or of one; newest first
+pub const AUDIT: &str = "-- audit: of all projects, or of one, since a moment; newest first
 select row_to_json(l)::text
 from actions.audit_log as l
 where ($1::text is null or l.project_id = $1) and ($2::text is null or l.action_id = $2)
+  and l.at >= coalesce($3, now() - $4 * interval '1 second', '-infinity')
 order by l.at desc
-limit 200";
+limit $5";
 /// Where an id, a host name or an address leads.
 pub const SEARCH: &str = "-- search: projects and actions by name, host, or a member's address, of all projects, one, or those of a person
 select json_build_object('project_id', f.project_id, 'action_id', f.action_id, 'what', f.what)::text
@@ -222,9 +223,15 @@ pub async fn versions(database: &Database, action: &str) -> Result<Vec<String>, 
     many(database, VERSIONS, params![action]).await
 }
 
-/// The newest of the audit log: of all projects, of one, of one action.
-pub async fn audit(database: &Database, project: Option<&str>, action: Option<&str>) -> Result<Vec<String>, StoreError> {
-    many(database, AUDIT, params![project, action]).await
+/// The newest of the audit log: of all projects, of one, of one action, since a moment.
+pub async fn audit(
+    database: &Database,
+    project: Option<&str>,
+    action: Option<&str>,
+    since: Since,
+    most: i64,
+) -> Result<Vec<String>, StoreError> {
+    many(database, AUDIT, params![project, action, since.at(), since.seconds_ago(), most]).await
 }
 
 /// What the fleet did in a window, in steps, as one JSON object; both in seconds.

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::{abandon, by_path, enqueue, invoke_event, refusal};
 
-const BROKEN: &str = r#"{"user":{"id":"user_\u0031"}}"#;
+// Nothing that stands beside an id hides it.
+const BROKEN: &str = r#"{"user":{"id":"user_\u0031","age":1e400},"request":{"user_agent":"\u0000 \ud800"}}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_failure_denies_them_and_each_use_is_told() {

@@ -448,6 +448,48 @@ async fn a_url_is_judged_while_it_is_typed() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_form_what_is_stale_and_what_is_anothers_tells_and_changes_nothing() {
+    let site = site().await;
+    let (mut viewer, mut admin) = (site.person("p", "viewer").await, site.person("p", "admin").await);
+    let page = format!("/actions/{}", site.action);
+    for (kind, body) in [("application/json", "{}"), ("text/plain", "x"), ("", "")] {
+        is_forbidden(&admin.post_as(&format!("{page}/disable"), kind, body).await);
+    }
+    // A preview of a link does not use it up.
+    let token = site.link("p", "viewer", "15m").await;
+    let mut somebody = Browser::new(&site.address);
+    assert_eq!(somebody.head(&format!("/enter/{token}")).await.status, 405);
+    assert_eq!(somebody.get(&format!("/enter/{token}")).await.status, 303);
+    // A page that is loaded again does not rotate again, and a second rotation asks first.
+    let csrf = admin.get(&page).await.csrf();
+    let rotate = format!("{page}/rotate");
+    let version = |version: &'static str| [("csrf_token", csrf.clone()), ("secret_version", version.to_owned())];
+    let post = async |admin: &mut Browser, version: [(&str, String); 2]| {
+        admin.post(&rotate, &version.each_ref().map(|(name, value)| (*name, value.as_str()))).await
+    };
+    assert!(post(&mut admin, version("1")).await.body.contains("asec_"));
+    let again = post(&mut admin, version("1")).await;
+    assert!(again.status == 422 && again.body.contains("rotated meanwhile") && !again.body.contains("asec_"), "{}", again.body);
+    let asked = post(&mut admin, version("2")).await;
+    assert!(asked.body.contains("stops counting at once") && !asked.body.contains("asec_"), "{}", asked.body);
+    // What is another project's reads like what is not there, and the fleet's troubles may name others.
+    site.stack.action("q", "pre_register", &site.stack.endpoint.url("/"), "").await;
+    let others = enqueue(&site.stack.core, "q", "pre_register", "{}").await;
+    let (other, none) =
+        (viewer.get(&format!("/search?q={}", others.id())).await, viewer.get("/search?q=inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B").await);
+    assert_eq!((other.status, none.status), (200, 200));
+    assert!(!other.body.contains("/invocations/inv_"), "{}", other.body);
+    assert!(!viewer.get("/").await.body.contains("no worker is alive"));
+    for path in ["/projects/%00", "/actions/%00", "/search?q=%00", "/projects/nowhere?format=csv", "/projects/nowhere/live"] {
+        let status = viewer.get(path).await.status;
+        assert!([404, 422].contains(&status), "{path}: {status}");
+    }
+    let since = viewer.get("/audit?project=p&since=1h").await;
+    assert!(since.status == 200 && since.body.contains("action.created"), "{}", since.body);
+    assert_eq!(viewer.get("/audit?project=p&since=soon").await.status, 422);
+}
+
 /// A console where people sign in at a provider, and how far somebody with these claims comes.
 async fn signed_in(address: &str, provider: &Provider, claims: &Value) -> (Browser, Seen) {
     let mut browser = Browser::new(address);

@@ -131,7 +131,7 @@ async fn every_look_reads_a_few_pages_of_a_long_history() {
         with(console::FLEET, &[]),
         with(console::TRAFFIC, &["604800", "14400"]),
         with(console::FAILING_MAILS, &[]),
-        with(console::AUDIT, &["null::text", "null::text"]),
+        with(console::AUDIT, &["null::text", "null::text", "null", "null", "200"]),
     ]);
     for name in ["busy", "idle", "killed", "again"] {
         let id: String =
@@ -140,7 +140,7 @@ async fn every_look_reads_a_few_pages_of_a_long_history() {
         looks.extend([
             with(console::HEALTH, &[&id]),
             with(console::VERSIONS, &[&id]),
-            with(console::AUDIT, &[&name, &id]),
+            with(console::AUDIT, &[&name, &id, "null", "3600", "200"]),
             with(console::LISTED, &[&id, "null::text", "null", "null", "null", "null", "null", "null", "50", "50"]),
             with(console::LISTED, &[&id, "null::text", "null", "null", "'timeout'", "null", "null", "true", "2000", "50"]),
             with(console::LISTED, &["null::text", &name, "null", "3600", "null", "null", "null", "null", "50", "50"]),

@@ -195,7 +195,9 @@ async fn a_killed_action_that_probes_takes_itself_back_after_five_good_answers()
     let system = |event: &str| (event.to_owned(), "system".to_owned());
     assert_eq!(events, [system("action.reenabled"), system("action.reenabled"), system("action.updated")]);
     assert_eq!(count(&stack, "select count(*) from actions_private.mail_outbox where subject like '%is called again'").await, 2);
-    // A kill by hand is nobody's to take back.
+    // A kill by hand is nobody's to take back, also where the fleet had killed it before.
+    sqlx::query("select actions.kill_action($1, 'for good')").bind(&action).execute(&stack.admin).await.unwrap();
+    assert_eq!(count(&stack, "select count(*) from actions_private.actions where killed_by_hand and killed_reason = 'for good'").await, 1);
     sqlx::query("select actions.reenable_action($1)").bind(&action).execute(&stack.admin).await.unwrap();
     sqlx::query("select actions.update_action($1, '{\"recovery\": \"probe\"}')").bind(&action).execute(&stack.admin).await.unwrap();
     let before = count(&stack, "select count(*) from actions_private.invocations where test").await;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
@@ -12,6 +11,7 @@ use super::action::known;
 use super::layout::{page, token};
 use super::{Page, row, rows, text};
 use crate::console::error::PageError;
+use crate::console::sent::Sent;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
 use crate::store::{candidates, console, control};
@@ -73,13 +73,16 @@ pub async fn ask(State(console): State<Arc<Console>>, person: Person, Path((id, 
     if right == Right::Look {
         return Err(PageError::Forbidden("Only owners and admins of the project may change it."));
     }
-    let is_final = FINAL.contains(&change.as_str());
+    let is_overlapping = change == "rotate" && !action["previous_secret_until"].is_null();
+    let is_final = FINAL.contains(&change.as_str()) || is_overlapping;
     let body = html! {
         p { strong { (text(&action, "name")) } ", " (text(&action, "trigger")) ", " (text(&action, "endpoint_url")) }
+        @if is_overlapping { div class="notice" { "A rotation is going on: the secret from before it stops counting at once." } }
         p { (what) @if is_final { " This cannot be undone." } }
         div class="row" {
             form method="post" action={ "/actions/" (id) "/" (change) } {
                 (token(&person))
+                @if change == "rotate" { input type="hidden" name="secret_version" value=(text(&action, "secret_version")); }
                 @if change == "kill" { label { "Reason" input name="reason" maxlength="500" required; } }
                 @if is_final { input type="hidden" name="confirmed" value="yes"; }
                 button class=(if is_final { "danger" } else { "" }) { (button) }
@@ -95,13 +98,19 @@ pub async fn make(
     State(console): State<Arc<Console>>,
     person: Person,
     Path((id, change)): Path<(String, String)>,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let (action, _) = known(&console, &person, &id).await?;
     let project = text(&action, "project_id");
     person.may_change(&console, &project, &fields).await?;
     let (database, actor) = (&console.database, person.actor());
-    if FINAL.contains(&change.as_str()) && fields.get("confirmed").is_none_or(|given| given != "yes") {
+    // A page that is loaded again must not do it again.
+    let meant = fields.get("secret_version").filter(|_| change == "rotate");
+    if meant.is_some_and(|version| *version != text(&action, "secret_version")) {
+        return Err(PageError::Refused("The secret was rotated meanwhile. “Show secret” shows the new one.".to_owned()));
+    }
+    let is_overlapping = change == "rotate" && !action["previous_secret_until"].is_null();
+    if (FINAL.contains(&change.as_str()) || is_overlapping) && fields.get("confirmed").is_none_or(|given| given != "yes") {
         return Ok(ask(State(Arc::clone(&console)), person, Path((id, change))).await.into_response());
     }
     match change.as_str() {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -15,6 +14,7 @@ use super::invocations::triggers;
 use super::layout::{page, token};
 use super::{Page, row, segment, text};
 use crate::console::error::PageError;
+use crate::console::sent::Sent;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
 use crate::store::StoreError;
@@ -39,7 +39,7 @@ pub async fn create(
     State(console): State<Arc<Console>>,
     person: Person,
     Path(project): Path<String>,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     person.may_change(&console, &project, &fields).await?;
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
@@ -80,7 +80,7 @@ pub async fn save(
     State(console): State<Arc<Console>>,
     person: Person,
     Path(id): Path<String>,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let (action, _) = known(&console, &person, &id).await?;
     person.may_change(&console, &text(&action, "project_id"), &fields).await?;

@@ -13,22 +13,31 @@ use crate::console::error::PageError;
 use crate::console::ways_in::Person;
 use crate::console::{Console, Fields, csv};
 use crate::store::console;
+use crate::store::control::Since;
+
+/// How many events a page shows, and a file has at most.
+const PAGE: i64 = 200;
+const FILE: i64 = 5_000;
 
 /// `GET /audit?project=…&action=…`
 pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(query): Query<Fields>) -> Result<Response, PageError> {
     let given = |name: &str| query.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let (project, action) = (given("project"), given("action"));
+    let since =
+        given("since").map_or(Ok(Since::Always), Since::read).map_err(|accepted| PageError::Refused(format!("since: {accepted}")))?;
+    let most = if given("format") == Some("csv") { FILE } else { PAGE };
     let Some(project) = project.or(person.whose().project) else {
         if person.is_operator() {
-            let events = rows(&console::audit(&console.database, None, action).await?)?;
+            let events = rows(&console::audit(&console.database, None, action, since, most).await?)?;
             let sql = "select * from actions.audit_log order by at desc;";
             return Ok(answer(&person, "Audit log", &query, &events, sql));
         }
         return Ok(choose(&console, &person).await?.into_response());
     };
     person.right(&console, project).await?;
-    let events = rows(&console::audit(&console.database, Some(project), action).await?)?;
-    let sql = format!("select * from actions.audit_log where project_id = {} order by at desc;", literal(project));
+    let events = rows(&console::audit(&console.database, Some(project), action, since, most).await?)?;
+    let of_action = action.map(|action| format!(" and action_id = {}", literal(action))).unwrap_or_default();
+    let sql = format!("select * from actions.audit_log where project_id = {}{of_action} order by at desc;", literal(project));
     Ok(answer(&person, &format!("Audit log of {project}"), &query, &events, &sql))
 }
 
@@ -38,7 +47,20 @@ fn answer(person: &Person, title: &str, query: &Fields, events: &[Value], sql: &
         return csv::file(&["at", "project_id", "action_id", "event", "actor", "details", "count", "login"], events);
     }
     let kept: String = query.iter().map(|(name, value)| format!("{}={}&", segment(name), segment(value))).collect();
-    let body = html! { p class="row" { a class="button quiet" href={ "?" (kept) "format=csv" } { "CSV" } } (table(events, sql)) };
+    let is = |value: &str| query.get("since").is_some_and(|given| given == value);
+    let body = html! {
+        form class="row" method="get" {
+            @for name in ["project", "action"] { @if let Some(value) = query.get(name) { input type="hidden" name=(name) value=(value); } }
+            label { "Since" select name="since" {
+                @for (value, word) in [("", "any time"), ("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days"), ("90d", "90 days")] {
+                    option value=(value) selected[is(value)] { (word) }
+                }
+            } }
+            button class="quiet" { "Filter" }
+            a class="button quiet" href={ "?" (kept) "format=csv" } { "CSV" }
+        }
+        (table(events, sql))
+    };
     page(person, title, &body).into_response()
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -14,11 +13,12 @@ use super::action_form::changes;
 use super::layout::{page, token};
 use super::{Page, badge, behind, literal, moment, ms, row, rows, text};
 use crate::console::error::PageError;
+use crate::console::sent::Sent;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
 use crate::store::{candidates, control};
 
-/// What a candidate may be given here, with its label; empty stays as it is.
+/// What a candidate may be given here, with its label. Without a condition it is meant for every event.
 const FIELDS: [(&str, &str); 5] = [
     ("endpoint_url", "Endpoint URL"),
     ("timeout_ms", "Timeout"),
@@ -117,7 +117,7 @@ pub async fn stage(
     State(console): State<Arc<Console>>,
     person: Person,
     Path(id): Path<String>,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let (action, _) = known(&console, &person, &id).await?;
     person.may_change(&console, &text(&action, "project_id"), &fields).await?;

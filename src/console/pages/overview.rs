@@ -27,7 +27,7 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(que
     let warned = rows(&console::warned(&console.database, person.whose()).await?)?;
     let fleet = row(&console::fleet(&console.database).await?)?;
     let body = html! {
-        (health(&fleet["health"]))
+        (health(&fleet["health"], person.is_operator()))
         (needs(&attention, &warned))
         @if person.is_operator() {
             (failing(&rows(&console::failing_mails(&console.database).await?)?))
@@ -40,11 +40,12 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(que
     Ok(page(&person, "Overview", &body))
 }
 
-fn health(health: &Value) -> Markup {
+/// The reasons may name other customers, so only operators read them.
+fn health(health: &Value, with_reasons: bool) -> Markup {
     let status = text(health, "status");
     html! {
         div class={ "notice" @if status == "well" { " good" } } {
-            "The fleet is " (badge(&status)) @if !text(health, "why").is_empty() { " " (text(health, "why")) }
+            "The fleet is " (badge(&status)) @if with_reasons && !text(health, "why").is_empty() { " " (text(health, "why")) }
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 
 use super::segment;
+use crate::console::Console;
 use crate::console::error::PageError;
+use crate::console::sent::Sent;
 use crate::console::ways_in::Person;
-use crate::console::{Console, Fields};
 use crate::store::{candidates, projects};
 
 /// Makes the change, and leads back to the project.
@@ -18,7 +18,7 @@ pub async fn make(
     State(console): State<Arc<Console>>,
     person: Person,
     Path((id, change)): Path<(String, String)>,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     person.may_change(&console, &id, &fields).await?;
     if projects::show(&console.database, &id).await?.is_none() {

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Form;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
@@ -17,6 +16,7 @@ use super::action::known;
 use super::layout::{page, token};
 use super::{Page, badge, rows, text};
 use crate::console::error::PageError;
+use crate::console::sent::Sent;
 use crate::console::ways_in::{Person, Right};
 use crate::console::{Console, Fields};
 use crate::replay::{self, Compared, ReplayError, Target, To};
@@ -54,7 +54,7 @@ pub async fn run(
     State(console): State<Arc<Console>>,
     person: Person,
     Path(id): Path<String>,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let (action, _) = known(&console, &person, &id).await?;
     person.may_change(&console, &text(&action, "project_id"), &fields).await?;
@@ -133,7 +133,7 @@ fn line(event_id: &str, compared: &Compared) -> Markup {
 }
 
 /// `POST /actions/{id}/condition`: which recorded events would be sent, before it is saved.
-pub async fn condition(State(console): State<Arc<Console>>, person: Person, Path(id): Path<String>, Form(fields): Form<Fields>) -> Page {
+pub async fn condition(State(console): State<Arc<Console>>, person: Person, Path(id): Path<String>, Sent(fields): Sent) -> Page {
     let (action, _) = known(&console, &person, &id).await?;
     person.may_change(&console, &text(&action, "project_id"), &fields).await?;
     let condition = fields.get("condition").map(|condition| condition.trim()).unwrap_or_default();

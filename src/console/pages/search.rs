@@ -8,7 +8,7 @@ use maud::html;
 use serde_json::Value;
 
 use super::layout::page;
-use super::{invocations, rows, segment, text};
+use super::{invocations, row, rows, segment, text};
 use crate::console::error::PageError;
 use crate::console::ways_in::Person;
 use crate::console::{Console, Fields};
@@ -19,8 +19,10 @@ pub async fn show(State(console): State<Arc<Console>>, person: Person, Query(que
     let wanted = query.get("q").map(|text| text.trim()).unwrap_or_default();
     let mut seen: Vec<Value> = Vec::new();
     let mut events: Vec<Value> = Vec::new();
-    if wanted.starts_with("inv_") && control::invocation(&console.database, wanted).await?.is_some() {
-        // That page decides whether this person may see it.
+    if wanted.starts_with("inv_")
+        && let Some(found) = control::invocation(&console.database, wanted).await?
+        && person.right(&console, &text(&row(&found)?, "project_id")).await.is_ok()
+    {
         return Ok(Redirect::to(&format!("/invocations/{}", segment(wanted))).into_response());
     }
     if wanted.starts_with("evt_") {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Form;
 use axum::extract::State;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -13,6 +12,7 @@ use super::invocations::triggers;
 use super::layout::{page, token};
 use super::{Page, badge};
 use crate::console::error::PageError;
+use crate::console::sent::Sent;
 use crate::console::ways_in::Person;
 use crate::console::{Console, Fields};
 use crate::domain::{FailMode, Outcome, Trigger};
@@ -29,7 +29,7 @@ pub async fn show(person: Person, axum::extract::Query(query): axum::extract::Qu
 }
 
 /// `POST /try`
-pub async fn run(State(console): State<Arc<Console>>, person: Person, Form(fields): Form<Fields>) -> Page {
+pub async fn run(State(console): State<Arc<Console>>, person: Person, Sent(fields): Sent) -> Page {
     person.sent(&fields)?;
     let field = |name: &str| fields.get(name).map(|value| value.trim()).unwrap_or_default();
     let refused = |why: String| PageError::Refused(why);

@@ -5,7 +5,6 @@ pub mod oidc;
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
 use axum::http::request::Parts;
@@ -17,9 +16,11 @@ use subtle::ConstantTimeEq;
 
 pub use self::local::LocalLink;
 use super::error::PageError;
+use super::sent::Sent;
 use super::{Console, Fields};
 use crate::sign::portal_link::PortalLink;
 use crate::store::console::{self, Session, Whose};
+use crate::store::projects;
 
 const COOKIE_NAME: &str = "actions_console";
 /// Seconds that a cookie is kept; the session ends as soon on the server.
@@ -77,7 +78,8 @@ impl Person {
     /// What the person may do in a project, asked anew at every request. Another's project is not found.
     pub async fn right(&self, console: &Console, project: &str) -> Result<Right, PageError> {
         if self.session.is_operator {
-            return Ok(Right::Change);
+            let is_known = projects::show(&console.database, project).await?.is_some();
+            return if is_known { Ok(Right::Change) } else { Err(PageError::NotFound) };
         }
         let role = match &self.session.link {
             Some((linked, role)) => (linked == project).then(|| role.clone()),
@@ -170,7 +172,7 @@ pub async fn leave(
     State(console): State<Arc<Console>>,
     person: Person,
     headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     person.sent(&fields)?;
     if let Some(token) = cookie(&headers, COOKIE_NAME) {

@@ -20,7 +20,8 @@ use openidconnect::{
 };
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::{begin, cookie};
 use crate::config::{Config, ConfigError};
@@ -66,6 +67,9 @@ type Relying = Client<
     EndpointMaybeSet,
 >;
 
+/// So long the provider's addresses and keys are taken to be what they were.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// The provider, as far as it was asked.
 pub struct Provider {
     issuer: IssuerUrl,
@@ -74,8 +78,9 @@ pub struct Provider {
     back: RedirectUrl,
     operators_group: Option<String>,
     http: reqwest::Client,
-    /// Its addresses and keys, asked for when the first person comes.
-    metadata: OnceCell<CoreProviderMetadata>,
+    /// Its addresses and keys, asked for when the first person comes, and again after a while or where a
+    /// token is not believed: keys are changed.
+    metadata: Mutex<Option<(Instant, CoreProviderMetadata)>>,
 }
 
 impl Provider {
@@ -104,15 +109,21 @@ impl Provider {
             back: RedirectUrl::new(back).map_err(|error| wrong("console.public_url", error.to_string(), "a URL"))?,
             operators_group: config.console.oidc.operators_group.clone(),
             http: http.build().map_err(|error| wrong("console.oidc.issuer", error.to_string(), "see the log"))?,
-            metadata: OnceCell::new(),
+            metadata: Mutex::default(),
         }))
     }
 
     async fn client(&self) -> Result<Relying, PageError> {
-        let discover = || async { CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await };
-        let metadata =
-            self.metadata.get_or_try_init(discover).await.map_err(|error| failed("the identity provider cannot be asked", &error))?;
-        Ok(Relying::from_provider_metadata(metadata.clone(), self.client_id.clone(), Some(self.client_secret.clone()))
+        let mut known = self.metadata.lock().await;
+        let metadata = match &*known {
+            Some((at, metadata)) if at.elapsed() < FRESH => metadata.clone(),
+            _ => {
+                let asked = CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await;
+                let asked = asked.map_err(|error| failed("the identity provider cannot be asked", &error))?;
+                known.insert((Instant::now(), asked)).1.clone()
+            }
+        };
+        Ok(Relying::from_provider_metadata(metadata, self.client_id.clone(), Some(self.client_secret.clone()))
             .set_redirect_uri(self.back.clone()))
     }
 
@@ -125,8 +136,13 @@ impl Provider {
         let tokens = tokens.map_err(|error| failed("the provider gave no token", &error))?;
         let token = tokens.id_token().ok_or(PageError::Link)?;
         // Signature, issuer, audience, time and nonce.
-        let claims =
-            token.claims(&client.id_token_verifier(), &nonce).map_err(|error| failed("the provider's token is not believed", &error))?;
+        let claims = match token.claims(&client.id_token_verifier(), &nonce) {
+            Ok(claims) => claims,
+            Err(error) => {
+                *self.metadata.lock().await = None;
+                return Err(failed("the provider's token is not believed", &error));
+            }
+        };
         let email = claims.email().map(|email| email.as_str()).filter(|_| claims.email_verified() == Some(true));
         let is_operator = self.operators_group.as_ref().is_some_and(|group| claims.additional_claims().groups.contains(group));
         match email {

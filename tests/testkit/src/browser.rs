@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// One person's browser.
 #[derive(Clone)]
 pub struct Browser {
@@ -44,13 +46,23 @@ impl Browser {
 
     /// Opens a page by its path.
     pub async fn get(&mut self, path: &str) -> Seen {
-        self.send("GET", path, "").await
+        self.send("GET", path, FORM, "").await
+    }
+
+    /// Asks for the head of a page, as a preview of a link does.
+    pub async fn head(&mut self, path: &str) -> Seen {
+        self.send("HEAD", path, FORM, "").await
+    }
+
+    /// Sends something of another kind than a form.
+    pub async fn post_as(&mut self, path: &str, content_type: &str, body: &str) -> Seen {
+        self.send("POST", path, content_type, body).await
     }
 
     /// Sends a form.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Seen {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.send("POST", path, &body).await
+        self.send("POST", path, FORM, &body).await
     }
 
     /// Follows what a page tells while it is shown (server-sent events).
@@ -62,11 +74,11 @@ impl Browser {
         Watch(stream)
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: &str) -> Seen {
+    async fn send(&mut self, method: &str, path: &str, content_type: &str, body: &str) -> Seen {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncookie: {}\r\n\
-             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+             content-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
             cookies.join("; "),
             body.len()
