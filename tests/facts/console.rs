@@ -490,6 +490,47 @@ async fn what_is_no_form_what_is_stale_and_what_is_anothers_tells_and_changes_no
     assert_eq!(viewer.get("/audit?project=p&since=soon").await.status, 422);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_post_needs_its_token_and_the_right_and_every_page_somebody_who_may_see_it() {
+    let site = site().await;
+    let event = enqueue(&site.stack.core, "p", "pre_register", "{}").await;
+    let (mut viewer, mut admin) = (site.person("p", "viewer").await, site.person("p", "admin").await);
+    let mut other = site.person("q", "owner").await;
+    let action = format!("/actions/{}", site.action);
+    let changes = ["edit", "candidate", "replay", "condition"].into_iter().chain([
+        "test", "enable", "disable", "kill", "reenable", "rotate", "finish", "secret", "restore", "promote", "withdraw", "forget", "delete",
+    ]);
+    let mut posts: Vec<String> = changes.map(|change| format!("{action}/{change}")).collect();
+    posts.extend(["actions/new", "override", "roles", "members", "break-glass"].map(|change| format!("/projects/p/{change}")));
+    let written =
+        async || -> i64 { sqlx::query_scalar("select count(*) from actions.audit_log").fetch_one(&site.stack.ops).await.unwrap() };
+    let before = written().await;
+    let (viewers, others) = (viewer.get("/").await.csrf(), other.get("/").await.csrf());
+    for path in &posts {
+        for (who, browser, fields, status) in [
+            ("nobody", &mut Browser::new(&site.address), vec![("confirmed", "yes")], 401),
+            ("an admin without a token", &mut admin.clone(), vec![("confirmed", "yes")], 403),
+            ("an admin with another's token", &mut admin.clone(), vec![("csrf_token", viewers.as_str()), ("confirmed", "yes")], 403),
+            ("a viewer", &mut viewer, vec![("csrf_token", viewers.as_str()), ("confirmed", "yes")], 403),
+            ("an owner of another project", &mut other, vec![("csrf_token", others.as_str()), ("confirmed", "yes")], 404),
+        ] {
+            assert_eq!(browser.post(path, &fields).await.status, status, "{who} at {path}");
+        }
+    }
+    assert_eq!(written().await, before, "nothing was changed");
+    let pages = [action.clone(), "/projects/p".to_owned(), format!("/invocations/{}", event.id()), "/audit?project=p".to_owned()];
+    let forms = ["edit", "candidate", "replay", "delete"].map(|form| format!("{action}/{form}"));
+    for (path, viewers) in pages.iter().map(|path| (path, 200)).chain(forms.iter().map(|path| (path, 403))) {
+        let seen = [
+            Browser::new(&site.address).get(path).await.status,
+            viewer.get(path).await.status,
+            admin.get(path).await.status,
+            other.get(path).await.status,
+        ];
+        assert_eq!(seen, [401, viewers, 200, 404], "{path}");
+    }
+}
+
 /// A console where people sign in at a provider, and how far somebody with these claims comes.
 async fn signed_in(address: &str, provider: &Provider, claims: &Value) -> (Browser, Seen) {
     let mut browser = Browser::new(address);
