@@ -1,6 +1,7 @@
 //! Gathers concurrent events: one statement in flight, the next takes all that came meanwhile.
 //!
-//! A statement whose answer got lost is sent again: the same batch is the same invocations.
+//! A statement whose answer got lost is sent again: the same batch is the same invocations. Only a server that
+//! crashed meanwhile refuses what it does not know, because a worker may have sent it before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,12 +67,19 @@ pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, wa
 async fn enqueue(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
     let last = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
+    // When the first one was sent whose answer got lost.
+    let mut unanswered_since: Option<Instant> = None;
     loop {
-        match auth_core::enqueue_many(database, batch, reply_to).await {
+        let sent = Instant::now();
+        let first_asked = unanswered_since.map(|since| sent.duration_since(since));
+        match auth_core::enqueue_many(database, batch, reply_to, first_asked).await {
             Ok(states) if states.len() == batch.requests.len() => return Ok(states),
             Ok(_) => return Err(no_row()),
             Err(error) if error.is_passing() && Instant::now() + pause < last => {
                 tracing::warn!(%error, events = batch.requests.len(), "could not enqueue; asking again");
+                if matches!(error, StoreError::Unanswered(_)) {
+                    unanswered_since.get_or_insert(sent);
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

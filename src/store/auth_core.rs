@@ -24,6 +24,14 @@ select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as ou
   set_config('synchronous_commit', 'off', true) as quick
 from actions.enqueue($1, $2, $3::text::json, $5, $4) as e";
 
+/// Events whose answer got lost, once more: known ones are answered again, and what a crash may have
+/// forgotten is refused.
+pub const ENQUEUE_AGAIN: &str = "-- enqueue again: the answer got lost
+select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
+  (select set_config('synchronous_commit', 'off', true)) as quick
+from actions.enqueue_again($1, $2, $3::text[]::json[], $4, $5, $6, $7) with ordinality as e
+order by e.ordinality";
+
 /// The present state of invocations.
 pub const RESULTS: &str = "-- results: what became of these
 select invocation_id, event_id, action_id, status, outcome::text as outcome, wait_ms
@@ -89,10 +97,17 @@ impl Batch {
 }
 
 /// Enqueues all or, on an error, none; one row for each, in order. The same batch again is the same
-/// invocations.
-pub async fn enqueue_many(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
+/// invocations. Where an earlier answer got lost, `first_asked` says how long ago that was sent: a server that
+/// crashed since then refuses what it does not know.
+pub async fn enqueue_many(
+    database: &Database,
+    batch: &Batch,
+    reply_to: &str,
+    first_asked: Option<Duration>,
+) -> Result<Vec<State>, StoreError> {
     let Batch { requests, id, event_id } = batch;
-    if let [Request { project_id, trigger, event, .. }] = requests.as_slice() {
+    let only = if let [only] = requests.as_slice() { Some(only) } else { None };
+    if let (Some(Request { project_id, trigger, event, .. }), None) = (only, first_asked) {
         let event = event.get();
         let params = params![project_id, trigger, event, event_id, reply_to];
         return states(&database.rows_within(PATIENCE, ENQUEUE, params).await?);
@@ -100,10 +115,21 @@ pub async fn enqueue_many(database: &Database, batch: &Batch, reply_to: &str) ->
     let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
     let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
     let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
-    let event_ids: Vec<Option<&str>> = requests.iter().map(|request| request.event_id.as_deref()).collect();
+    let event_ids: Vec<Option<&str>> = match only {
+        Some(_) => vec![Some(event_id)],
+        None => requests.iter().map(|request| request.event_id.as_deref()).collect(),
+    };
     let event_ids = event_ids.iter().any(Option::is_some).then_some(event_ids);
-    let params = params![projects, triggers, events, event_ids, reply_to, id];
-    states(&database.rows_within(PATIENCE, ENQUEUE_MANY, params).await?)
+    let rows = match first_asked {
+        None => database.rows_within(PATIENCE, ENQUEUE_MANY, params![projects, triggers, events, event_ids, reply_to, id]).await?,
+        Some(ago) => {
+            let request = only.is_none().then_some(id);
+            let ago_ms = i32::try_from(ago.as_millis()).unwrap_or(i32::MAX);
+            let params = params![projects, triggers, events, event_ids, reply_to, request, ago_ms];
+            database.rows_within(PATIENCE, ENQUEUE_AGAIN, params).await?
+        }
+    };
+    states(&rows)
 }
 
 /// What became of these; an unknown one is missing, and an error where all are unknown.

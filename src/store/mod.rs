@@ -48,6 +48,9 @@ pub enum StoreError {
     /// No connection, or it broke: try again.
     #[error("the database is not reachable: {0}")]
     Unreachable(String),
+    /// The statement was sent and its answer got lost: it may have been done.
+    #[error("the database did not answer: {0}")]
+    Unanswered(String),
     /// The database understood and refused.
     #[error("{message}{}{}", suffix("; ", detail), suffix("; hint: ", hint))]
     Refused {
@@ -75,7 +78,15 @@ fn suffix(separator: &str, text: &str) -> String {
 impl StoreError {
     /// Whether the connection, not the request, was at fault.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Unanswered(_))
+    }
+
+    /// What became of a statement on whose way this happened is not known.
+    fn on_the_way(self) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::Unanswered(why),
+            other => other,
+        }
     }
 
     /// Whether what was sent is at fault, so that sending it again changes nothing. All else is
@@ -87,11 +98,11 @@ impl StoreError {
 
     /// Whether the same request may succeed a moment later: the server is away or starting, it
     /// takes no writes, or somebody is in the way. Not where the request, the login or the schema
-    /// is at fault.
+    /// is at fault, nor where the server forgot what was asked (08007).
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
-            Self::Refused { .. } => !self.has_class(&["22", "23", "28", "3D", "3F", "42", "54"]),
+            Self::Unreachable(_) | Self::Unanswered(_) => true,
+            Self::Refused { .. } => !self.has_class(&["08007", "22", "23", "28", "3D", "3F", "42", "54"]),
             Self::Schema(_) | Self::Unreadable(_) => false,
         }
     }
@@ -125,7 +136,7 @@ impl From<tokio_postgres::Error> for StoreError {
         if let Some(refused) = error.as_db_error() {
             let code = refused.code().code().to_owned();
             // 08 connection, 53 resources, 57 shutdown and cancel: the server's weather.
-            if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) {
+            if code != "08007" && ["08", "53", "57"].iter().any(|class| code.starts_with(class)) {
                 return Self::Unreachable(refused.message().to_owned());
             }
             let hint = match code.as_str() {
@@ -164,6 +175,7 @@ fn scalars<T: for<'a> tokio_postgres::types::FromSql<'a>>(rows: &[tokio_postgres
 pub const QUERIES: &[(&str, &str)] = &[
     ("actions_core", auth_core::ENQUEUE),
     ("actions_core", auth_core::ENQUEUE_MANY),
+    ("actions_core", auth_core::ENQUEUE_AGAIN),
     ("actions_core", auth_core::RESULTS),
     ("actions_core", auth_core::ABANDON),
     ("actions_worker", catalog::ACTION_VERSIONS),

@@ -225,7 +225,7 @@ impl Database {
     ) -> Result<T, StoreError> {
         let mut slot = self.take().await?;
         slot.state = State::Running;
-        let answer = tokio::time::timeout(limit, operation(&mut slot.connection)).await;
+        let answer = tokio::time::timeout(limit, operation(&mut slot.connection)).await.map(|done| done.map_err(StoreError::on_the_way));
         let is_lost = match &answer {
             Err(_) => {
                 tell(&self.observer, "unanswered");
@@ -249,7 +249,7 @@ impl Database {
         if self.shortage.waiting.load(Ordering::Relaxed) > 0 {
             self.shortage.freed.notify_one();
         }
-        answer.unwrap_or_else(|_| Err(StoreError::Unreachable(format!("no answer within {} s", limit.as_secs_f64()))))
+        answer.unwrap_or_else(|_| Err(StoreError::Unanswered(format!("no answer within {} s", limit.as_secs_f64()))))
     }
 
     /// A free connection, or a new one. A server that has no more connections for us, or is away

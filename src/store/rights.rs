@@ -43,8 +43,8 @@ pub const RIGHTS: [Rights; 6] = [
     Rights {
         role: "actions_core",
         relations: "",
-        functions: "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_many actions.oldest_program \
-            actions.result actions.results actions.schema_version",
+        functions: "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_again actions.enqueue_many \
+            actions.oldest_program actions.result actions.results actions.schema_version",
     },
     Rights {
         role: "actions_worker",

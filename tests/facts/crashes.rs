@@ -9,6 +9,7 @@ use authio_actions::domain::{Source, Status, Trigger};
 use authio_actions::store::{auth_core, claim, complete, notify};
 use authio_actions_testkit::database::Database;
 use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::line::Line;
 use authio_actions_testkit::server::Server;
 use authio_actions_testkit::stack::Stack;
 use serde_json::json;
@@ -179,6 +180,87 @@ async fn what_was_queued_when_postgresql_crashed_is_never_sent_and_ends_as_expir
     until(&core, "the event of the present epoch is sent", &format!("select status = 'ok' from actions.result('{after}')")).await;
     let status: String = sqlx::query_scalar("select status from actions.abandon($1)").bind(&before).fetch_one(&core).await.unwrap();
     assert_eq!((status.as_str(), stack.endpoint.requests().len()), ("expired", 1));
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_a_crash_may_have_forgotten_after_it_was_sent_is_not_reported_again() {
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::Hang)).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    // What waits for no disk is in memory alone for as long as this test takes.
+    let superuser = sqlx::PgPool::connect(server.url()).await.unwrap();
+    sqlx::query("alter system set wal_writer_delay = '10s'").execute(&superuser).await.unwrap();
+    sqlx::query("select pg_reload_conf()").execute(&superuser).await.unwrap();
+    let mut worker = stack.worker(&[]).await;
+    let core = stack.database.url("core");
+    let line = Line::to(&core).await;
+    let client = Client::connect(&Options::new(&line.url(&core))).await.unwrap();
+    client.invoke("nobody", Trigger::PreRegister, &json!({})).await.unwrap();
+    // The event is taken, and its answer is lost with the connection; there is no other way to the server.
+    line.lead_to("postgres://127.0.0.1:1/");
+    line.swallow_next_answer();
+    let waiter = tokio::spawn(async move { client.invoke("p", Trigger::PreRegister, &json!({})).await });
+    stack.endpoint.received(1).await;
+    let server = tokio::task::spawn_blocking(move || {
+        server.kill();
+        server.run("restart", "fast");
+        server
+    });
+    let server = server.await.unwrap();
+    worker.kill().await;
+    let _another = stack.worker(&[]).await;
+    line.lead_to(&core);
+    match waiter.await.unwrap() {
+        Err(error) => assert!(error.to_string().contains("crashed or was replaced after this was first asked"), "{error}"),
+        // Another's commit took it to the disk after all.
+        Ok(answer) => assert_eq!(answer.outcome.status, Status::Expired),
+    }
+    assert_eq!(stack.endpoint.requests().len(), 1);
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_what_is_asked_again_is_answered_if_it_is_known_and_refused_if_it_is_not() {
+    let server = Server::start();
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let again = "select string_agg(invocation_id, ' ' order by ordinality) from actions.enqueue_again(
+        array['p', 'p'], array['pre_register', 'pre_register'], array['{}', '{}']::json[], $1, 'me', $2, $3) with ordinality";
+    async fn ask(
+        core: &sqlx::PgPool,
+        sql: &str,
+        event_ids: Option<[&str; 2]>,
+        request: Option<uuid::Uuid>,
+        ago_ms: i32,
+    ) -> Result<String, String> {
+        let asked = sqlx::query_scalar(sql).bind(event_ids).bind(request).bind(ago_ms).fetch_one(core).await;
+        asked.map_err(|error| error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned())
+    }
+    let (known, event_id) = (uuid::Uuid::new_v4(), new_event_id());
+    let ids = Some([event_id.as_str(), "evt_01JD3X6G8Q7N9V8R2M4T6W8Y0B"]);
+    let by_request = ask(&stack.core, again, None, Some(known), 0).await.unwrap();
+    let by_event = ask(&stack.core, again, ids, None, 0).await.unwrap();
+    let server = tokio::task::spawn_blocking(move || {
+        server.kill();
+        server.run("restart", "fast");
+        server
+    });
+    let server = server.await.unwrap();
+    let core = stack.database.login("core").await;
+    let forgotten = Err("08007".to_owned());
+    assert_eq!(ask(&core, again, None, Some(uuid::Uuid::new_v4()), 60_000).await, forgotten);
+    assert_eq!(ask(&core, again, Some([&new_event_id(), &new_event_id()]), None, 60_000).await, forgotten);
+    assert_eq!(ask(&core, again, None, Some(known), 60_000).await, Ok(by_request));
+    assert_eq!(ask(&core, again, ids, None, 60_000).await, Ok(by_event));
+    assert!(ask(&core, again, None, Some(uuid::Uuid::new_v4()), 0).await.is_ok(), "asked after the crash");
+    for wrong in [-1, i32::MIN] {
+        assert_eq!(ask(&core, again, None, None, wrong).await, Err("22023".to_owned()));
+    }
     drop(server);
 }
 

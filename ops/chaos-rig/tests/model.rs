@@ -15,8 +15,9 @@
 //!
 //! Where it differs: a promotion is a crash here, because what a synchronous standby has is what a disk has; the
 //! lead is not modelled, because two leaders could do nothing but the same. An enqueue whose answer got lost is
-//! asked again under its event id, which makes it the same one (`tests/facts/repeated_events.rs`), unless a crash
-//! forgot the first: see `EnqueuesAgainAfterACrash`, and the limits in ARCHITECTURE.md.
+//! asked again under its event id, which makes it the same one (`tests/facts/repeated_events.rs`), and is refused
+//! where a crash may have forgotten the first (`actions.enqueue_again`); `EnqueuesAgainAfterACrash` is the product
+//! without that.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
