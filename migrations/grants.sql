@@ -17,7 +17,7 @@ grant usage on schema actions_private to actions_worker, actions_janitor, action
 grant execute on function
   actions.enqueue(text, text, json, text, text), actions.enqueue_many(json, text),
   actions.enqueue_many(text[], text[], json[], text[], text, uuid),
-  actions.enqueue_again(text[], text[], json[], text[], text, uuid, integer),
+  actions.server_epoch(), actions.enqueue_again(text[], text[], json[], text[], text, uuid, uuid),
   actions.result(text), actions.results(text[]), actions.abandon(text), actions.abandon_many(text[])
 to actions_core;
 

@@ -285,23 +285,22 @@ $$;
 comment on function actions.enqueue_many(json, text) is
   'enqueue for many events in one statement: one row for each, in order, or an error and nothing written. Example: select * from actions.enqueue_many(''[{"project_id":"proj_acme_prod","trigger":"pre_register","event":{}}]'', ''auth_core_7'');';
 
+create or replace function actions.server_epoch() returns uuid
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select actions_private.current_server_epoch();
+end;
+comment on function actions.server_epoch() is
+  'The time between two crashes or promotions of the server, for enqueue_again: ask for it before the first enqueue, and again after an error. Example: select actions.server_epoch();';
+
 create or replace function actions.enqueue_again(
-  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid, first_asked_ms integer
+  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid, server_epoch uuid
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if first_asked_ms is null or first_asked_ms < 0 then
-    perform actions_private.refuse(
-      format('first_asked_ms is %s', coalesce(first_asked_ms::text, 'null')),
-      'Accepted is how many milliseconds ago this was asked for the first time, 0 or more.', 'Measure it with a monotonic clock.');
-  end if;
-  -- The first statement after a crash begins another epoch, which is now.
-  perform actions_private.current_server_epoch();
   -- A worker may have sent it, and a crash then have forgotten it with all that was not on disk.
-  if exists (
-      select from actions_private.server_epoch as l
-      where l.began_at > clock_timestamp() - first_asked_ms * interval '1 millisecond')
+  if server_epoch is distinct from actions_private.current_server_epoch()
     and not exists (select from actions_private.enqueue_requests as r where r.id = request_id)
     and not exists (
       select from actions_private.event_keys as k
@@ -316,5 +315,5 @@ begin
   return query select e.* from actions.enqueue_many(project_ids, triggers, events, event_ids, reply_to, request_id) as e;
 end
 $$;
-comment on function actions.enqueue_again(text[], text[], json[], text[], text, uuid, integer) is
-  'As enqueue_many, for whoever asked before and heard no answer. What the database knows is answered again; what a crash may have forgotten is an error (08007) instead of a second request to an endpoint. Example: select * from actions.enqueue_again(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'', ''0193d3c6-4e8b-7f7a-9c5e-1a2b3c4d5e6f'', 250);';
+comment on function actions.enqueue_again(text[], text[], json[], text[], text, uuid, uuid) is
+  'As enqueue_many, for whoever asked before and heard no answer; server_epoch is what actions.server_epoch() said before that. What the database knows is answered again; what a crash may have forgotten is an error (08007) instead of a second request to an endpoint. Example: select * from actions.enqueue_again(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'', ''0193d3c6-4e8b-7f7a-9c5e-1a2b3c4d5e6f'', ''0193d3c6-4e8b-7f7a-9c5e-1a2b3c4d5e70'');';

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::waiting::Waiting;
 use crate::domain::Outcome;
@@ -32,6 +33,7 @@ pub struct Ask {
 pub type Queued = (State, oneshot::Receiver<Outcome>);
 
 pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, waiting: Arc<Waiting>) {
+    let mut way = Way { database, epoch: None };
     loop {
         let batch = next_batch(&mut asked, BATCH, || {}).await;
         if batch.is_empty() {
@@ -41,7 +43,7 @@ pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, wa
         waiting.expect_early();
         let (requests, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|ask| (ask.request, ask.reply)).unzip();
         let batch = Batch::new(requests);
-        match enqueue(&database, &batch, waiting.reply_to()).await {
+        match way.enqueue(&batch, waiting.reply_to()).await {
             Ok(states) => {
                 for (state, reply) in states.into_iter().zip(replies) {
                     answer(&waiting, reply, Ok(state));
@@ -50,7 +52,7 @@ pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, wa
             // One wrong request refuses the statement, and must not cost the others.
             Err(error) if error.blames_request() && batch.requests.len() > 1 => {
                 for (request, reply) in batch.requests.into_iter().zip(replies) {
-                    let state = enqueue(&database, &Batch::new(vec![request]), waiting.reply_to()).await;
+                    let state = way.enqueue(&Batch::new(vec![request]), waiting.reply_to()).await;
                     answer(&waiting, reply, state.and_then(|states| states.into_iter().next().ok_or_else(no_row)));
                 }
             }
@@ -64,27 +66,49 @@ pub async fn run(database: Database, mut asked: mpsc::UnboundedReceiver<Ask>, wa
     }
 }
 
-async fn enqueue(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
-    let last = Instant::now() + PATIENCE;
-    let mut pause = FIRST_PAUSE;
-    // When the first one was sent whose answer got lost.
-    let mut unanswered_since: Option<Instant> = None;
-    loop {
-        let sent = Instant::now();
-        let first_asked = unanswered_since.map(|since| sent.duration_since(since));
-        match auth_core::enqueue_many(database, batch, reply_to, first_asked).await {
-            Ok(states) if states.len() == batch.requests.len() => return Ok(states),
-            Ok(_) => return Err(no_row()),
-            Err(error) if error.is_passing() && Instant::now() + pause < last => {
-                tracing::warn!(%error, events = batch.requests.len(), "could not enqueue; asking again");
-                if matches!(error, StoreError::Unanswered(_)) {
-                    unanswered_since.get_or_insert(sent);
+/// The way to the database.
+struct Way {
+    database: Database,
+    /// The server's epoch, learnt before anything was sent in it; unknown at first and after an error.
+    epoch: Option<Uuid>,
+}
+
+impl Way {
+    async fn enqueue(&mut self, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
+        let last = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        // Where an answer got lost, the epoch in which it was asked for.
+        let mut lost = None;
+        loop {
+            match self.try_once(batch, reply_to, &mut lost).await {
+                Ok(states) if states.len() == batch.requests.len() => return Ok(states),
+                Ok(_) => return Err(no_row()),
+                Err(error) => {
+                    self.epoch = None;
+                    if !error.is_passing() || Instant::now() + pause >= last {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, events = batch.requests.len(), "could not enqueue; asking again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            Err(error) => return Err(error),
         }
+    }
+
+    async fn try_once(&mut self, batch: &Batch, reply_to: &str, lost: &mut Option<Uuid>) -> Result<Vec<State>, StoreError> {
+        if let Some(epoch) = *lost {
+            return auth_core::enqueue_again(&self.database, batch, reply_to, epoch).await;
+        }
+        let epoch = match self.epoch {
+            Some(epoch) => epoch,
+            None => *self.epoch.insert(auth_core::server_epoch(&self.database).await?),
+        };
+        let states = auth_core::enqueue_many(&self.database, batch, reply_to).await;
+        if matches!(states, Err(StoreError::Unanswered(_))) {
+            *lost = Some(epoch);
+        }
+        states
     }
 }
 

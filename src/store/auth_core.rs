@@ -24,6 +24,10 @@ select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as ou
   set_config('synchronous_commit', 'off', true) as quick
 from actions.enqueue($1, $2, $3::text::json, $5, $4) as e";
 
+/// What a crash of the server changes.
+pub const EPOCH: &str = "-- epoch: between two crashes of the server
+select actions.server_epoch()";
+
 /// Events whose answer got lost, once more: known ones are answered again, and what a crash may have
 /// forgotten is refused.
 pub const ENQUEUE_AGAIN: &str = "-- enqueue again: the answer got lost
@@ -94,42 +98,56 @@ impl Batch {
         let event_id = requests.first().and_then(|first| first.event_id.clone()).unwrap_or_else(new_event_id);
         Self { requests, id: Uuid::new_v4(), event_id }
     }
+
+    fn columns(&self) -> Columns<'_> {
+        let is_single = self.requests.len() == 1;
+        let event_ids: Vec<Option<&str>> = match is_single {
+            true => vec![Some(&self.event_id)],
+            false => self.requests.iter().map(|request| request.event_id.as_deref()).collect(),
+        };
+        Columns {
+            projects: self.requests.iter().map(|request| request.project_id.as_str()).collect(),
+            triggers: self.requests.iter().map(|request| request.trigger).collect(),
+            events: self.requests.iter().map(|request| request.event.get()).collect(),
+            event_ids: event_ids.iter().any(Option::is_some).then_some(event_ids),
+            request_id: (!is_single).then_some(self.id),
+        }
+    }
 }
 
-/// Enqueues all or, on an error, none; one row for each, in order. The same batch again is the same
-/// invocations. Where an earlier answer got lost, `first_asked` says how long ago that was sent: a server that
-/// crashed since then refuses what it does not know.
-pub async fn enqueue_many(
-    database: &Database,
-    batch: &Batch,
-    reply_to: &str,
-    first_asked: Option<Duration>,
-) -> Result<Vec<State>, StoreError> {
+/// A batch as the arrays that the interface takes.
+struct Columns<'a> {
+    projects: Vec<&'a str>,
+    triggers: Vec<&'static str>,
+    events: Vec<&'a str>,
+    event_ids: Option<Vec<Option<&'a str>>>,
+    request_id: Option<Uuid>,
+}
+
+/// The present epoch of the server: another one after a crash or a promotion.
+pub async fn server_epoch(database: &Database) -> Result<Uuid, StoreError> {
+    Ok(database.row_within(PATIENCE, EPOCH, params![]).await?.try_get(0)?)
+}
+
+/// Enqueues all or, on an error, none; one row for each, in order.
+pub async fn enqueue_many(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
     let Batch { requests, id, event_id } = batch;
-    let only = if let [only] = requests.as_slice() { Some(only) } else { None };
-    if let (Some(Request { project_id, trigger, event, .. }), None) = (only, first_asked) {
+    if let [Request { project_id, trigger, event, .. }] = requests.as_slice() {
         let event = event.get();
         let params = params![project_id, trigger, event, event_id, reply_to];
         return states(&database.rows_within(PATIENCE, ENQUEUE, params).await?);
     }
-    let projects: Vec<&str> = requests.iter().map(|request| request.project_id.as_str()).collect();
-    let triggers: Vec<&str> = requests.iter().map(|request| request.trigger).collect();
-    let events: Vec<&str> = requests.iter().map(|request| request.event.get()).collect();
-    let event_ids: Vec<Option<&str>> = match only {
-        Some(_) => vec![Some(event_id)],
-        None => requests.iter().map(|request| request.event_id.as_deref()).collect(),
-    };
-    let event_ids = event_ids.iter().any(Option::is_some).then_some(event_ids);
-    let rows = match first_asked {
-        None => database.rows_within(PATIENCE, ENQUEUE_MANY, params![projects, triggers, events, event_ids, reply_to, id]).await?,
-        Some(ago) => {
-            let request = only.is_none().then_some(id);
-            let ago_ms = i32::try_from(ago.as_millis()).unwrap_or(i32::MAX);
-            let params = params![projects, triggers, events, event_ids, reply_to, request, ago_ms];
-            database.rows_within(PATIENCE, ENQUEUE_AGAIN, params).await?
-        }
-    };
-    states(&rows)
+    let Columns { projects, triggers, events, event_ids, .. } = batch.columns();
+    let params = params![projects, triggers, events, event_ids, reply_to, id];
+    states(&database.rows_within(PATIENCE, ENQUEUE_MANY, params).await?)
+}
+
+/// The same after an answer got lost: what the database knows is the same invocations. If it is not in the
+/// `epoch` any more that it was in before that, whatever it does not know is refused (08007).
+pub async fn enqueue_again(database: &Database, batch: &Batch, reply_to: &str, epoch: Uuid) -> Result<Vec<State>, StoreError> {
+    let Columns { projects, triggers, events, event_ids, request_id } = batch.columns();
+    let params = params![projects, triggers, events, event_ids, reply_to, request_id, epoch];
+    states(&database.rows_within(PATIENCE, ENQUEUE_AGAIN, params).await?)
 }
 
 /// What became of these; an unknown one is missing, and an error where all are unknown.

@@ -175,6 +175,7 @@ fn scalars<T: for<'a> tokio_postgres::types::FromSql<'a>>(rows: &[tokio_postgres
 pub const QUERIES: &[(&str, &str)] = &[
     ("actions_core", auth_core::ENQUEUE),
     ("actions_core", auth_core::ENQUEUE_MANY),
+    ("actions_core", auth_core::EPOCH),
     ("actions_core", auth_core::ENQUEUE_AGAIN),
     ("actions_core", auth_core::RESULTS),
     ("actions_core", auth_core::ABANDON),

@@ -44,7 +44,7 @@ pub const RIGHTS: [Rights; 6] = [
         role: "actions_core",
         relations: "",
         functions: "actions.abandon actions.abandon_many actions.enqueue actions.enqueue_again actions.enqueue_many \
-            actions.oldest_program actions.result actions.results actions.schema_version",
+            actions.oldest_program actions.result actions.results actions.schema_version actions.server_epoch",
     },
     Rights {
         role: "actions_worker",
