@@ -15,12 +15,13 @@ use sqlx::{PgPool, Row};
 use crate::history::{Asked, Book, Gate, Plan};
 
 /// The actions, and how they are set up.
-pub const GATES: [Gate; 4] = [
-    Gate { project: "closed", trigger: "pre_authenticate", is_closed: true },
-    Gate { project: "open", trigger: "pre_register", is_closed: false },
-    Gate { project: "mint", trigger: "pre_token_mint", is_closed: false },
+pub const GATES: [Gate; 5] = [
+    Gate { project: "closed", trigger: "pre_authenticate", is_closed: true, is_fleeting: false },
+    Gate { project: "open", trigger: "pre_register", is_closed: false, is_fleeting: false },
+    Gate { project: "mint", trigger: "pre_token_mint", is_closed: false, is_fleeting: false },
     // Its condition is one that some of its events cannot be held against.
-    Gate { project: "odd", trigger: "post_authenticate", is_closed: true },
+    Gate { project: "odd", trigger: "post_authenticate", is_closed: true, is_fleeting: false },
+    Gate { project: "gone", trigger: "pre_register", is_closed: false, is_fleeting: true },
 ];
 
 /// How long a connection is asked for before somebody else is.
@@ -31,7 +32,12 @@ pub struct Crowd {
     pub book: Book,
     pub next: AtomicU64,
     pub last: u64,
+    /// Each asks again after so long, on the average, so that all of them ask for as long as something goes wrong.
+    pub pause: Duration,
 }
+
+/// Whoever got an error does not ask again at once.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(50);
 
 /// An event, its place and its plan.
 struct Event {
@@ -79,9 +85,11 @@ impl Crowd {
         }
     }
 
-    fn write(&self, mut asked: Asked) {
+    async fn write(&self, mut asked: Asked, dice: &mut SmallRng) {
         asked.ended_ms = self.book.now_ms();
+        let pause = if asked.error.is_some() { AFTER_AN_ERROR } else { Duration::ZERO };
         self.book.write(|history| history.asked.push(asked));
+        tokio::time::sleep(pause + self.pause.mul_f64(dice.random_range(0.0..2.0))).await;
     }
 }
 
@@ -98,13 +106,16 @@ pub async fn with_client(crowd: Arc<Crowd>, client: Client, seed: u64) {
             }
             Err(error) => asked.error = Some(error.to_string()),
         }
-        crowd.write(asked);
+        crowd.write(asked, &mut dice).await;
     }
 }
 
-/// A client of its own.
-pub async fn client(url: &str) -> Client {
-    Client::connect(&Options::new(url)).await.expect("auth-core's client")
+/// A client of its own; behind a pooler with another URL for LISTEN.
+pub async fn client((url, listen_url): (String, Option<String>)) -> Client {
+    let mut options = Options::new(&url);
+    options.prepared_statements = listen_url.is_none();
+    options.listen_url = listen_url.as_deref().map(Into::into);
+    Client::connect(&options).await.expect("auth-core's client")
 }
 
 /// In plain SQL: LISTEN, enqueue, wait, and abandon at the deadline.
@@ -131,7 +142,7 @@ pub async fn with_sql(crowd: Arc<Crowd>, pool: PgPool, seed: u64) {
                 listener = None;
             }
         }
-        crowd.write(asked);
+        crowd.write(asked, &mut dice).await;
     }
 }
 

@@ -26,6 +26,9 @@ pub fn check(history: &History) -> Vec<String> {
     if history.left_in_queue > 0 {
         broken.push(format!("{} invocations have no final outcome although everything is quiet", history.left_in_queue));
     }
+    if history.calm_after_ms.is_none() {
+        broken.push("some action is not served although nothing goes wrong any more".to_owned());
+    }
     broken.extend(history.kills.iter().map(|why| format!("the fleet's own fault killed an action: {why}")));
     for asked in &history.asked {
         let requests = received.get(&asked.n).map(Vec::as_slice).unwrap_or_default();
@@ -55,16 +58,17 @@ fn of_one(
     let row = match &asked.acknowledged {
         Some(id) => {
             let row = rows.get(id.as_str());
-            if row.is_none() {
+            if row.is_none() && !asked.gate.is_fleeting {
                 broken.push(format!("{n} was acknowledged as {id}, and has no final row"));
             }
             row
         }
         None => requests.first().and_then(|request| of_event.get(request.event_id.as_str())),
     };
-    // Every event here is meant for its action, and no action is ever switched off.
+    // Every event here is meant for its action, and no action is switched off without another in its place.
     if let Some(source) = asked.outcome.as_ref().and_then(|outcome| outcome["source"].as_str())
         && ["condition", "no_action"].contains(&source)
+        && !asked.gate.is_fleeting
     {
         broken.push(format!("{n} passed without a call: {source}"));
     }
@@ -140,7 +144,7 @@ mod tests {
     use crate::history::Gate;
 
     fn history() -> History {
-        let gate = Gate { project: "p", trigger: "pre_register", is_closed: true };
+        let gate = Gate { project: "p", trigger: "pre_register", is_closed: true, is_fleeting: false };
         let asked = Asked {
             n: 1,
             gate,
@@ -162,7 +166,7 @@ mod tests {
             outcome: json!({"decision": "deny"}),
         };
         let request = Received { n: 1, event_id: "evt_1".to_owned(), mode: String::new(), at_ms: 10 };
-        History { asked: vec![asked], received: vec![request], rows: vec![row], ..History::default() }
+        History { asked: vec![asked], received: vec![request], rows: vec![row], calm_after_ms: Some(50), ..History::default() }
     }
 
     #[test]
@@ -177,6 +181,7 @@ mod tests {
             ((|h| h.received.push(h.received[0].clone())) as fn(&mut History), "sent 2 times"),
             (|h| h.rows.clear(), "no final row"),
             (|h| h.left_in_queue = 1, "no final outcome"),
+            (|h| h.calm_after_ms = None, "not served although"),
             (|h| h.kills.push("why".to_owned()), "own fault killed"),
             (|h| h.asked[0].again = Some("inv_2".to_owned()), "under one event id"),
             (|h| h.asked[0].outcome = Some(json!({"decision": "allow"})), "acted on"),

@@ -1,38 +1,63 @@
-//! A seeded schedule of what goes wrong, and how it is done.
+//! A seeded schedule of what goes wrong.
 
 use std::fmt;
 use std::time::Duration;
 
-use authio_actions_testkit::process::Program;
-use authio_actions_testkit::server::Server;
-use authio_actions_testkit::stack::Stack;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use sqlx::{Connection, Executor, PgConnection};
 
-use crate::history::{Book, Done};
+use crate::place::{Clock, Kind};
 
-/// One thing that goes wrong.
+/// One thing that goes wrong. Numbers are milliseconds unless they say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     KillWorker,
-    /// For so many milliseconds.
     PauseWorker(u64),
     KillJanitor,
     PauseJanitor(u64),
-    CrashDatabase,
-    RestartDatabase,
-    /// Every session of a role is ended.
-    EndSessions(&'static str),
-    LockQueue(u64),
+    /// The connections of somebody are closed.
+    Cut(Who),
+    /// The connections of somebody go dead without a word.
+    HalfOpen(Who),
+    /// The next answer to somebody is lost with its connection.
+    LoseAnswer(Who),
+    /// Everything that somebody says and hears takes so much longer, for so long.
+    Slow(Who, u64, u64),
     LongReader(u64),
-    Migrate,
     RotateSecret,
     KillAndReenable(u64),
     UpdateAction,
+    Swap,
     Shadow,
     Canary,
     Promote,
+    /// A project is erased while its people sign in, and comes back.
+    Erase,
+    CrashDatabase,
+    RestartDatabase,
+    /// The standby takes over from a primary that steps down.
+    Switchover,
+    /// The standby takes over from a primary that is killed.
+    PrimaryDies,
+    /// Every session of a role is ended.
+    EndSessions(&'static str),
+    /// A table is locked as DDL would.
+    Lock(&'static str, u64),
+    Migrate,
+    /// Somebody takes all the connections that the server has.
+    Exhaust(u64),
+    /// A transaction that listens and does not end, while somebody notifies until the queue is full.
+    FillNotifyQueue(u64),
+    FillDisk(u64),
+    /// Seconds. What a server's clock goes back, the deadlines of those who left take longer.
+    StepClock(Clock, i64),
+}
+
+/// Whose connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Clients,
+    Fleet,
 }
 
 /// When, and what.
@@ -49,43 +74,35 @@ impl fmt::Display for Planned {
 }
 
 impl Fault {
-    /// Meanwhile the database is away or held up, so waiting longer proves nothing.
-    fn is_of_database(self) -> bool {
-        matches!(self, Self::CrashDatabase | Self::RestartDatabase | Self::EndSessions(_) | Self::LockQueue(_) | Self::Migrate)
+    /// Meanwhile the database is away or held up for whoever waits, so waiting longer proves nothing.
+    pub fn is_of_database(self) -> bool {
+        match self {
+            Self::Cut(who) | Self::HalfOpen(who) | Self::LoseAnswer(who) | Self::Slow(who, ..) => who == Who::Clients,
+            Self::CrashDatabase
+            | Self::RestartDatabase
+            | Self::Switchover
+            | Self::PrimaryDies
+            | Self::EndSessions(_)
+            | Self::Lock(..)
+            | Self::Migrate
+            | Self::Exhaust(_)
+            | Self::FillNotifyQueue(_)
+            | Self::FillDisk(_)
+            | Self::StepClock(..) => true,
+            _ => false,
+        }
     }
 }
 
-/// The schedule of a seed: so many faults within a time. Every other seed leaves the database alone, so that
-/// nothing excuses whoever waits too long.
+/// The schedule of a seed: so many faults within a time.
 pub fn schedule(seed: u64, count: usize, within: Duration) -> Vec<Planned> {
+    let kind = Kind::of(seed);
     let mut dice = SmallRng::seed_from_u64(seed);
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
     let mut all: Vec<Planned> = (0..count)
         .map(|_| {
-            let fault = match dice.random_range(0..20) {
-                0..3 => Fault::KillWorker,
-                3..5 => Fault::PauseWorker(dice.random_range(100..3_000)),
-                5 => Fault::KillJanitor,
-                6 => Fault::PauseJanitor(dice.random_range(500..4_000)),
-                7 => Fault::CrashDatabase,
-                8 => Fault::RestartDatabase,
-                9 => Fault::EndSessions("test_worker"),
-                10 => Fault::EndSessions("test_core"),
-                11 => Fault::LockQueue(dice.random_range(50..800)),
-                12 => Fault::LongReader(dice.random_range(500..4_000)),
-                13 => Fault::Migrate,
-                14 => Fault::RotateSecret,
-                15 => Fault::KillAndReenable(dice.random_range(100..1_500)),
-                16 => Fault::UpdateAction,
-                17 => Fault::Shadow,
-                18 => Fault::Canary,
-                _ => Fault::Promote,
-            };
-            let fault = match dice.random_range(0..2) {
-                _ if !fault.is_of_database() || seed.is_multiple_of(2) => fault,
-                0 => Fault::KillWorker,
-                _ => Fault::KillAndReenable(800),
-            };
+            let of_database = kind != Kind::Quiet && dice.random_bool(0.45);
+            let fault = if of_database { of_the_database(kind, &mut dice) } else { of_the_fleet(&mut dice) };
             Planned { at: Duration::from_millis(dice.random_range(200..within_ms)), fault }
         })
         .collect();
@@ -93,113 +110,55 @@ pub fn schedule(seed: u64, count: usize, within: Duration) -> Vec<Planned> {
     all
 }
 
-/// What faults are done to.
-pub struct Fleet<'a> {
-    pub stack: &'a Stack,
-    pub server: &'a Server,
-    pub workers: Vec<Program>,
-    pub janitors: Vec<Program>,
-    pub actions: Vec<String>,
-    pub book: Book,
-}
-
-pub const WORKER: &[(&str, &str)] = &[("ACTIONS_LOG__FILTER", "warn,authio_actions::fleet=info")];
-pub const JANITOR: &[(&str, &str)] =
-    &[("ACTIONS_LOG__FILTER", "warn,authio_actions::janitor=info"), ("ACTIONS_KILL_SWITCH__TICK_MS", "200")];
-
-impl Fleet<'_> {
-    /// Does one, and writes down when it was.
-    pub async fn suffer(&mut self, fault: Fault, dice: &mut SmallRng) {
-        let at_ms = self.book.now_ms();
-        let is_of_database = fault.is_of_database();
-        match fault {
-            Fault::KillWorker => {
-                let which = dice.random_range(0..self.workers.len());
-                self.workers[which].kill().await;
-                self.workers[which] = self.stack.worker(WORKER).await;
-            }
-            Fault::PauseWorker(ms) => {
-                let which = dice.random_range(0..self.workers.len());
-                pause(&self.workers[which], ms).await;
-            }
-            Fault::KillJanitor => {
-                let which = dice.random_range(0..self.janitors.len());
-                self.janitors[which].kill().await;
-                self.janitors[which] = self.stack.janitor(JANITOR).await;
-            }
-            Fault::PauseJanitor(ms) => {
-                let which = dice.random_range(0..self.janitors.len());
-                pause(&self.janitors[which], ms).await;
-            }
-            Fault::CrashDatabase => {
-                self.server.kill();
-                self.server.run("restart", "fast");
-            }
-            Fault::RestartDatabase => self.server.run("restart", "fast"),
-            Fault::EndSessions(role) => {
-                let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'");
-                self.as_owner(&sql).await;
-            }
-            Fault::LockQueue(ms) => {
-                let sql = format!(
-                    "begin; lock table actions_private.queue in access exclusive mode; select pg_sleep({}); commit",
-                    ms as f64 / 1000.0
-                );
-                self.as_owner(&sql).await;
-            }
-            Fault::LongReader(ms) => {
-                let sql = format!(
-                    "begin isolation level repeatable read; select count(*) from actions_private.invocations; select pg_sleep({}); commit",
-                    ms as f64 / 1000.0
-                );
-                self.as_owner(&sql).await;
-            }
-            Fault::Migrate => {
-                let ctl = std::env::current_exe().expect("this program").with_file_name("actionsctl");
-                let url = self.stack.database.owner_url();
-                let mut migrate = Program::start(&ctl, &["migrate"], &[("ACTIONS_DATABASE__URL".to_owned(), url)]);
-                let _ = migrate.ended().await;
-            }
-            Fault::RotateSecret => self.of_action("select actions.rotate_secret($1, 'chaos')", dice).await,
-            Fault::KillAndReenable(ms) => {
-                let action = self.actions[dice.random_range(0..self.actions.len())].clone();
-                self.change("select actions.kill_action($1, 'chaos', 'chaos')", &action).await;
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                self.change("select actions.reenable_action($1, 'chaos')", &action).await;
-            }
-            Fault::UpdateAction => self.of_action("select actions.update_action($1, '{\"timeout_ms\": 600}', 'chaos')", dice).await,
-            Fault::Shadow => {
-                self.of_action("select actions.stage_candidate($1, '{\"timeout_ms\": 700}', 'shadow', 60, 'chaos')", dice).await
-            }
-            Fault::Canary => {
-                self.of_action("select actions.stage_candidate($1, '{\"timeout_ms\": 700}', 'canary', 60, 'chaos')", dice).await
-            }
-            Fault::Promote => self.of_action("select actions.promote_candidate($1, 'chaos')", dice).await,
-        }
-        let done = Done { at_ms, until_ms: self.book.now_ms(), what: format!("{fault:?}"), is_of_database };
-        self.book.write(|history| history.done.push(done));
-    }
-
-    /// What the schema's owner does by himself; a database that is away is what was to be.
-    async fn as_owner(&self, sql: &str) {
-        if let Ok(mut connection) = PgConnection::connect(&self.stack.database.owner_url()).await {
-            let _ = connection.execute(sql).await;
-        }
-    }
-
-    async fn of_action(&self, sql: &str, dice: &mut SmallRng) {
-        let action = self.actions[dice.random_range(0..self.actions.len())].clone();
-        self.change(sql, &action).await;
-    }
-
-    /// A change that the interface may refuse, such as a second candidate.
-    async fn change(&self, sql: &str, action: &str) {
-        let _ = sqlx::query(sql).bind(action).execute(&self.stack.admin).await;
+/// What leaves the database alone.
+fn of_the_fleet(dice: &mut SmallRng) -> Fault {
+    match dice.random_range(0..22) {
+        0..3 => Fault::KillWorker,
+        3..5 => Fault::PauseWorker(dice.random_range(100..3_000)),
+        5 => Fault::KillJanitor,
+        6 => Fault::PauseJanitor(dice.random_range(500..4_000)),
+        7 | 8 => Fault::Cut(Who::Fleet),
+        9 => Fault::HalfOpen(Who::Fleet),
+        10 => Fault::LoseAnswer(Who::Fleet),
+        11 => Fault::Slow(Who::Fleet, dice.random_range(2..60), dice.random_range(300..2_000)),
+        12 => Fault::LongReader(dice.random_range(500..4_000)),
+        13 => Fault::RotateSecret,
+        14 | 15 => Fault::KillAndReenable(dice.random_range(100..1_500)),
+        16 => Fault::UpdateAction,
+        17 => Fault::Swap,
+        18 => Fault::Shadow,
+        19 => Fault::Canary,
+        20 => Fault::Promote,
+        _ => Fault::Erase,
     }
 }
 
-async fn pause(program: &Program, ms: u64) {
-    program.signal("STOP").await;
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-    program.signal("CONT").await;
+fn of_the_database(kind: Kind, dice: &mut SmallRng) -> Fault {
+    let own = dice.random_bool(0.4);
+    match kind {
+        Kind::Pair if own => pick(&[Fault::Switchover, Fault::PrimaryDies], dice),
+        Kind::Troubled if own => match dice.random_range(0..5) {
+            0 | 1 => Fault::FillDisk(dice.random_range(100..2_000)),
+            2 | 3 => Fault::StepClock(Clock::Server, dice.random_range(-15..90)),
+            _ => Fault::StepClock(Clock::Fleet, dice.random_range(-90..90)),
+        },
+        _ => match dice.random_range(0..13) {
+            0 => Fault::CrashDatabase,
+            1 => Fault::RestartDatabase,
+            2 => Fault::EndSessions("test_worker"),
+            3 => Fault::EndSessions("test_core"),
+            4 | 5 => Fault::Lock(pick(&["queue", "invocations", "actions", "processes", "settings"], dice), dice.random_range(50..800)),
+            6 => Fault::Migrate,
+            7 => Fault::Exhaust(dice.random_range(200..2_000)),
+            8 => Fault::FillNotifyQueue(dice.random_range(200..2_000)),
+            9 => Fault::Cut(Who::Clients),
+            10 => Fault::HalfOpen(Who::Clients),
+            11 => Fault::LoseAnswer(Who::Clients),
+            _ => Fault::Slow(Who::Clients, dice.random_range(2..60), dice.random_range(300..2_000)),
+        },
+    }
+}
+
+fn pick<T: Copy>(of: &[T], dice: &mut SmallRng) -> T {
+    of[dice.random_range(0..of.len())]
 }

@@ -38,6 +38,8 @@ pub struct Gate {
     pub trigger: &'static str,
     /// fail_mode is closed, and on_killed deny.
     pub is_closed: bool,
+    /// Its project may be erased at any time: then nobody is asked, and nothing is left of what was.
+    pub is_fleeting: bool,
 }
 
 /// One event, as its auth-core saw it.
@@ -103,6 +105,10 @@ pub struct History {
     pub left_in_queue: i64,
     /// Kills that nobody made by hand.
     pub kills: Vec<String>,
+    /// What the machine did not let us do.
+    pub lacking: Vec<&'static str>,
+    /// How long after the last fault every action was served again; nothing where it was not.
+    pub calm_after_ms: Option<u64>,
 }
 
 /// Where everybody writes.

@@ -7,17 +7,17 @@
 mod askers;
 mod checker;
 mod faults;
+mod fleet;
 mod history;
 mod mutations;
+mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use authio_actions_testkit::database::Database;
 use authio_actions_testkit::endpoint::{Received, Reply};
-use authio_actions_testkit::server::Server;
 use authio_actions_testkit::stack::Stack;
 use clap::Parser;
 use rand::SeedableRng;
@@ -26,9 +26,11 @@ use serde_json::Value;
 use sqlx::{PgPool, Row as _};
 
 use crate::askers::{Crowd, GATES};
-use crate::faults::{Fleet, Planned, schedule};
+use crate::faults::{Planned, schedule};
+use crate::fleet::Fleet;
 use crate::history::{Book, History, Row};
 use crate::mutations::Mutation;
+use crate::place::{Kind, Place};
 
 /// Many auth-cores under a seeded schedule of faults, and a checker that judges what everybody saw.
 #[derive(Parser)]
@@ -57,7 +59,10 @@ struct Arguments {
 const CLIENTS: u64 = 24;
 const SQL: u64 = 24;
 /// When all have asked, everything is final within this time.
-const QUIET: Duration = Duration::from_secs(20);
+const QUIET: Duration = Duration::from_secs(30);
+/// After the last fault every action is served again within this time. `PgBouncer` waits for 15 s before it tries
+/// a server again that was away.
+const CALM: Duration = Duration::from_secs(25);
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
@@ -118,11 +123,14 @@ async fn seeds(arguments: &Arguments, mutation: Option<Mutation>) -> usize {
             continue;
         }
         println!(
-            "seed {seed}: {} invocations, {} requests, {} rows, {} faults, {} violations, {:.1} s",
+            "seed {seed} ({:?}{}): {} invocations, {} requests, {} rows, {} faults, calm after {} ms, {} violations, {:.1} s",
+            Kind::of(seed),
+            history.lacking.iter().map(|what| format!(", {what}")).collect::<String>(),
             history.asked.len(),
             history.received.len(),
             history.rows.len(),
             history.done.len(),
+            history.calm_after_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string()),
             broken.len(),
             began.elapsed().as_secs_f64()
         );
@@ -135,16 +143,20 @@ async fn seeds(arguments: &Arguments, mutation: Option<Mutation>) -> usize {
     violations
 }
 
-/// Leaves out faults for as long as something is broken without them.
+/// Leaves out faults for as long as something is broken without them: halves first, single ones at last.
 async fn shrink(seed: u64, plan: &[Planned], arguments: &Arguments, broken: usize) {
     let mut smallest = plan.to_vec();
     println!("  shrinking a schedule of {} faults that broke {broken} promises", smallest.len());
-    let mut at = 0;
-    while at < smallest.len() && smallest.len() > 1 {
-        let mut without = smallest.clone();
-        without.remove(at);
-        let history = run(seed, &without, arguments.invocations, None).await;
-        if checker::check(&history).is_empty() { at += 1 } else { smallest = without }
+    let mut size = smallest.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < smallest.len() && smallest.len() > size {
+            let mut without = smallest.clone();
+            without.drain(at..smallest.len().min(at + size));
+            let history = run(seed, &without, arguments.invocations, None).await;
+            if checker::check(&history).is_empty() { at += size } else { smallest = without }
+        }
+        size /= 2;
     }
     println!("  it takes:");
     smallest.iter().for_each(|planned| println!("  {planned}"));
@@ -159,8 +171,8 @@ fn write(dir: &Path, seed: u64, history: &History) {
 async fn run(seed: u64, plan: &[Planned], invocations: u64, mutation: Option<Mutation>) -> History {
     let programs = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned)).expect("the binaries");
     let book = Book::new();
-    let server = Server::start();
-    let database = Database::create_on(server.url(), &programs.join("actionsctl")).await;
+    let (mut place, database) = Place::prepare(Kind::of(seed), &programs).await;
+    book.write(|history| history.lacking = place.lacks(Kind::of(seed)));
     let seen = book.clone();
     let stack = Stack::on(database, &programs, move |request| answer(seen.clone(), request)).await;
     let owner = stack.database.owner().await;
@@ -168,22 +180,60 @@ async fn run(seed: u64, plan: &[Planned], invocations: u64, mutation: Option<Mut
     if let Some(mutation) = mutation {
         mutation.plant(&owner).await;
     }
-    let workers = vec![stack.worker(faults::WORKER).await, stack.worker(faults::WORKER).await];
-    let janitors = vec![stack.janitor(faults::JANITOR).await, stack.janitor(faults::JANITOR).await];
-    let crowd = Arc::new(Crowd { book: book.clone(), next: AtomicU64::new(0), last: invocations });
-    let asking = ask(&stack, &crowd, seed).await;
-    let mut fleet = Fleet { stack: &stack, server: &server, workers, janitors, actions, book: book.clone() };
+    let pause = lasts(plan).mul_f64((CLIENTS + SQL) as f64 / invocations as f64);
+    let crowd = Arc::new(Crowd { book: book.clone(), next: AtomicU64::new(0), last: invocations, pause });
+    let mut fleet = Fleet::start(&mut place, &stack, actions, book.clone()).await;
+    let asking = ask(&stack, fleet.place, &crowd, seed).await;
     let mut dice = SmallRng::seed_from_u64(seed ^ 0xFA17);
     let started = tokio::time::Instant::now();
     for planned in plan {
         tokio::time::sleep_until(started + planned.at).await;
         fleet.suffer(planned.fault, &mut dice).await;
     }
+    let calm_after = calm(&fleet, &stack).await;
     for asker in asking {
         asker.await.expect("an asker");
     }
     settle(&owner, &book).await;
+    book.write(|history| history.calm_after_ms = calm_after);
     book.read()
+}
+
+/// About how long a schedule takes: most faults take their time.
+fn lasts(plan: &[Planned]) -> Duration {
+    plan.iter().map(|planned| planned.at).max().unwrap_or_default()
+        + Duration::from_millis(300) * u32::try_from(plan.len()).unwrap_or_default()
+}
+
+/// How long it takes until an event of every action is answered by its endpoint; nothing if it never is.
+async fn calm(fleet: &Fleet<'_>, stack: &Stack) -> Option<u64> {
+    let began = Instant::now();
+    while began.elapsed() < CALM {
+        fleet.calm_down().await;
+        let mut served = true;
+        for gate in GATES.iter().filter(|gate| !gate.is_fleeting) {
+            let sql = "select invocation_id, wait_ms from actions.enqueue($1, $2, '{\"n\": 0.5}')";
+            let Ok(row) = sqlx::query(sql).bind(gate.project).bind(gate.trigger).fetch_one(&stack.core).await else {
+                served = false;
+                continue;
+            };
+            let (id, wait_ms): (Option<String>, i32) = (row.get(0), row.get(1));
+            let deadline = Instant::now() + Duration::from_millis(wait_ms.unsigned_abs().into());
+            let status = loop {
+                let look = sqlx::query_scalar("select status from actions.result($1)").bind(&id).fetch_one(&stack.core).await;
+                let status: String = look.unwrap_or_default();
+                if !["queued", "running", ""].contains(&status.as_str()) || Instant::now() > deadline {
+                    break status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            };
+            served &= status == "ok";
+        }
+        if served {
+            return u64::try_from(began.elapsed().as_millis()).ok();
+        }
+    }
+    None
 }
 
 async fn set_up(stack: &Stack) -> Vec<String> {
@@ -193,16 +243,21 @@ async fn set_up(stack: &Stack) -> Vec<String> {
         let modes = if gate.is_closed { "fail_mode => 'closed', on_killed => 'deny'" } else { "fail_mode => 'open'" };
         // The plans of events are too often failures for any kill-switch but one that waits for thousands.
         let condition = if gate.project == "odd" { ", condition => '$.n >= 0'" } else { "" };
-        actions.push(
-            stack.action(gate.project, gate.trigger, &stack.endpoint.url("/"), &format!("timeout_ms => 600, {modes}{condition}")).await,
-        );
+        let settings = format!("timeout_ms => 600, {modes}{condition}");
+        let spare = format!("{settings}, enabled => false");
+        for settings in [settings, spare] {
+            let action = stack.action(gate.project, gate.trigger, &stack.endpoint.url("/"), &settings).await;
+            if !gate.is_fleeting {
+                actions.push(action);
+            }
+        }
     }
     actions
 }
 
-async fn ask(stack: &Stack, crowd: &Arc<Crowd>, seed: u64) -> Vec<tokio::task::JoinHandle<()>> {
+async fn ask(stack: &Stack, place: &Place, crowd: &Arc<Crowd>, seed: u64) -> Vec<tokio::task::JoinHandle<()>> {
     let mut asking = Vec::new();
-    let clients = [askers::client(&stack.database.url("core")).await, askers::client(&stack.database.url("core")).await];
+    let clients = [askers::client(place.of_client(&stack.database)).await, askers::client(place.of_client(&stack.database)).await];
     for n in 0..CLIENTS {
         let client = clients[usize::try_from(n).unwrap_or_default() % clients.len()].clone();
         asking.push(tokio::spawn(askers::with_client(Arc::clone(crowd), client, seed.wrapping_mul(1_000) + n)));

@@ -1,10 +1,11 @@
-//! A line to a server that can go dead, as when a host vanishes, or lead to another, as when a
-//! name or an address moves.
+//! A line to a server that can go dead, as when a host vanishes, become slow, or lead to another, as
+//! when a name or an address moves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
@@ -15,6 +16,7 @@ pub struct Line {
     server: watch::Sender<(String, u16)>,
     count: Arc<AtomicUsize>,
     orders: watch::Sender<Order>,
+    delay: watch::Sender<Duration>,
 }
 
 /// What happens to the connections that are open.
@@ -37,21 +39,24 @@ impl Line {
         let port = listener.local_addr().expect("a bound port").port();
         let (orders, _) = watch::channel(Order::Pass);
         let ordered = orders.clone();
+        let (delay, _) = watch::channel(Duration::ZERO);
+        let delayed = delay.clone();
         let count = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&count);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let (server, orders, counter) = (leads_to.borrow().clone(), ordered.subscribe(), Arc::clone(&counter));
+                let delay = delayed.subscribe();
                 tokio::spawn(async move {
                     // Where there is no server, whoever came is sent away.
                     if let Ok(far) = TcpStream::connect(server).await {
                         counter.fetch_add(1, Ordering::SeqCst);
-                        pass(near, far, orders).await;
+                        pass(near, far, orders, delay).await;
                     }
                 });
             }
         });
-        Self { port, server, count, orders }
+        Self { port, server, count, orders, delay }
     }
 
     /// New connections reach the server of another URL. Those that are open stay where they are.
@@ -81,6 +86,11 @@ impl Line {
         self.orders.send_replace(Order::Reset);
     }
 
+    /// From now on everything takes so much longer, each way.
+    pub fn slow_down(&self, by: Duration) {
+        self.delay.send_replace(by);
+    }
+
     /// The next answer of the server is lost, and its connection with it. Others and new ones work.
     pub fn swallow_next_answer(&self) {
         self.orders.send_replace(Order::Swallow);
@@ -92,13 +102,18 @@ fn place(url: &str) -> (String, u16) {
     (url.host_str().expect("a host").to_owned(), url.port().expect("a port"))
 }
 
-async fn pass(mut near: TcpStream, mut far: TcpStream, mut orders: watch::Receiver<Order>) {
-    tokio::select! {
-        biased;
-        _ = orders.changed() => {}
-        _ = copy_bidirectional(&mut near, &mut far) => return,
-    }
-    let order = *orders.borrow();
+async fn pass(mut near: TcpStream, mut far: TcpStream, mut orders: watch::Receiver<Order>, delay: watch::Receiver<Duration>) {
+    let order = {
+        let ((mut near_reads, mut near_writes), (mut far_reads, mut far_writes)) = (near.split(), far.split());
+        tokio::select! {
+            biased;
+            _ = orders.changed() => {}
+            // Whoever closes his end closes both: nobody here speaks to somebody who listens no more.
+            _ = carry(&mut near_reads, &mut far_writes, &delay) => return,
+            _ = carry(&mut far_reads, &mut near_writes, &delay) => return,
+        }
+        *orders.borrow()
+    };
     match order {
         Order::Die => std::future::pending().await,
         Order::Pass | Order::Reset => {}
@@ -110,5 +125,24 @@ async fn pass(mut near: TcpStream, mut far: TcpStream, mut orders: watch::Receiv
                 _ = far_reads.read_u8() => {}
             }
         }
+    }
+}
+
+async fn carry(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    delay: &watch::Receiver<Duration>,
+) -> std::io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let count = from.read(&mut bytes).await?;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        let delay = *delay.borrow();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        to.write_all(&bytes[..count]).await?;
     }
 }

@@ -43,6 +43,21 @@ impl Program {
         assert!(found, "{} never logged {text:?}:\n{}", self.name, *self.log.borrow());
     }
 
+    /// Waits until the log holds `text`; false where the program ends before, as one does that a supervisor would
+    /// start again.
+    pub async fn logs_before_it_ends(&mut self, text: &str) -> bool {
+        tokio::select! {
+            () = Self::holds(&mut self.log, text) => true,
+            _ = self.child.wait() => false,
+        }
+    }
+
+    async fn holds(log: &mut watch::Receiver<String>, text: &str) {
+        if log.wait_for(|log| log.contains(text)).await.is_err() {
+            std::future::pending().await // it closed its log: its end is near
+        }
+    }
+
     /// Waits until it printed a line with `text`; the line.
     pub async fn said(&mut self, text: &str) -> String {
         let found = tokio::time::timeout(PATIENCE, self.output.wait_for(|said| said.contains(text))).await;

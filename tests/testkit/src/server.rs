@@ -9,6 +9,8 @@ use sqlx::{Connection, Executor, PgConnection};
 pub struct Server {
     dir: PathBuf,
     url: String,
+    /// What its processes find in their environment beside what this one has.
+    variables: Vec<(String, String)>,
 }
 
 impl Server {
@@ -18,9 +20,13 @@ impl Server {
     }
 
     fn start_with(settings: &[&str]) -> Self {
-        let dir = new_dir();
-        let url = script(&[&["start", text(&dir)], settings].concat());
-        Self { dir, url }
+        Self::start_in(new_dir(), settings, Vec::new())
+    }
+
+    /// Starts one in a directory of your choice, such as one on a small disk, which is removed with it.
+    pub fn start_in(dir: PathBuf, settings: &[&str], variables: Vec<(String, String)>) -> Self {
+        let url = script(&[&["start", text(&dir)], settings].concat(), &variables);
+        Self { dir, url, variables }
     }
 
     /// The superuser's URL.
@@ -30,18 +36,18 @@ impl Server {
 
     /// `stop` or `restart`, `fast` or `immediate`. Blocks.
     pub fn run(&self, command: &str, mode: &str) {
-        script(&[command, text(&self.dir), mode]);
+        script(&[command, text(&self.dir), mode], &self.variables);
     }
 
     /// Ends each of its processes at once. Blocks.
     pub fn kill(&self) {
-        script(&["kill", text(&self.dir)]);
+        script(&["kill", text(&self.dir)], &[]);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        script(&["remove", text(&self.dir)]);
+        script(&["remove", text(&self.dir)], &[]);
     }
 }
 
@@ -60,7 +66,7 @@ impl Pair {
         let primary = Server::start_with(&["dynamic_shared_memory_type=mmap", "fsync=off"]);
         let dir = new_dir();
         let url = follow(&dir, &primary);
-        let this = Self { primary, standby: Server { dir, url }, is_alone: false };
+        let this = Self { primary, standby: Server { dir, url, variables: Vec::new() }, is_alone: false };
         this.replicate_synchronously().await;
         this
     }
@@ -96,7 +102,7 @@ impl Pair {
 
     /// The standby becomes the primary, and answers.
     pub fn promote(&mut self) {
-        script(&["promote", text(&self.standby.dir)]);
+        script(&["promote", text(&self.standby.dir)], &[]);
         std::mem::swap(&mut self.primary, &mut self.standby);
     }
 
@@ -125,7 +131,7 @@ impl Pair {
 
 /// The URL of a server that was copied from another and follows it.
 fn follow(dir: &Path, of: &Server) -> String {
-    script(&["follow", text(dir), text(&of.dir)])
+    script(&["follow", text(dir), text(&of.dir)], &[])
 }
 
 fn new_dir() -> PathBuf {
@@ -136,9 +142,11 @@ fn text(dir: &Path) -> &str {
     dir.to_str().expect("a name in UTF-8")
 }
 
-fn script(arguments: &[&str]) -> String {
+fn script(arguments: &[&str], variables: &[(String, String)]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ops/postgres");
-    let output = tokio::task::block_in_place(|| Command::new(script).args(arguments).output()).expect("ops/postgres runs");
+    let mut command = Command::new(script);
+    command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
+    let output = tokio::task::block_in_place(|| command.output()).expect("ops/postgres runs");
     assert!(output.status.success(), "ops/postgres {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("a URL").trim().to_owned()
 }
