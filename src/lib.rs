@@ -28,6 +28,7 @@ pub mod janitor;
 pub mod judge;
 pub mod program;
 pub mod replay;
+pub mod schema;
 pub mod sign;
 pub mod smtp;
 pub mod store;

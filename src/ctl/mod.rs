@@ -22,6 +22,7 @@ mod invocations;
 mod migrate;
 mod project;
 mod replay;
+mod schema;
 mod screen;
 mod signature;
 mod try_url;
@@ -93,6 +94,9 @@ enum Command {
     Verify(signature::Verify),
     /// Say which release this is, which schema it brings, and whom the database's schema serves.
     Version(version::Version),
+    /// Print JSON Schema of events, verdicts, outcomes and notifications, or OpenAPI of the webhooks.
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::Schema),
     /// Print what lets a shell complete these commands.
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Completions),
@@ -100,9 +104,17 @@ enum Command {
 
 /// Runs one command.
 pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
-    if let Command::Completions(command) = arguments.command {
-        command.run(); // a shell has no configuration
-        return Ok(());
+    // These need no configuration.
+    match &arguments.command {
+        Command::Completions(command) => {
+            command.run();
+            return Ok(());
+        }
+        Command::Schema(command) => {
+            command.run();
+            return Ok(());
+        }
+        _ => {}
     }
     let config = program::load(arguments.config.as_deref())?;
     match arguments.command {
@@ -126,7 +138,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Sign(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Version(command) => command.run(&config).await,
-        Command::Completions(_) => Ok(()), // was above
+        Command::Completions(_) | Command::Schema(_) => Ok(()), // were above
     }
 }
 

@@ -1,7 +1,9 @@
 //! What auth-core must now do.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::{FailMode, OnKilled, Status, Trigger};
 
@@ -40,7 +42,7 @@ super::words! {
 /// The final outcome of an invocation, as JSON in the database and in every reply.
 ///
 /// Source of each field's rule: the tables in README, "Use it from auth-core".
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// Whether the auth event goes on.
     pub decision: Decision,
@@ -59,6 +61,7 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// Claims to merge into the token, a JSON object with numbers as they were written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub claims: Option<Box<RawValue>>,
     /// Roles that replace the token's, sorted and unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ pub struct Outcome {
     pub permissions: Option<Vec<String>>,
     /// For the audit entry of the auth event, a JSON object of up to 4,096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub audit: Option<Box<RawValue>>,
     /// Everything the verdict asked for that was not applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +79,7 @@ pub struct Outcome {
 }
 
 /// One thing a verdict asked for that was not applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Dropped {
     /// The verdict's field.
     pub field: String,

@@ -46,6 +46,9 @@ const MAINTENANCE_TICKS: u32 = 5;
 /// The lease outlives so many missed ticks.
 const LEASE_TICKS: u32 = 3;
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+/// A new leader looks back further, once: nobody may have led for a while, and the look at the whole queue leaves
+/// out the last ten seconds.
+const WITHOUT_LEADER: Duration = Duration::from_secs(15);
 
 /// What was enqueued longer ago is past every deadline: the longest timeout of an action, the
 /// fleet's allowance, and some seconds for commits that took their time.
@@ -279,7 +282,7 @@ impl Lead {
             epoch,
             has_published: false,
             kill_switch: None,
-            looked_at: now,
+            looked_at: now.checked_sub(WITHOUT_LEADER).unwrap_or(now),
             kept_house_at: None,
             maintained_at: now,
             is_fleet_blamed: false,

@@ -12,6 +12,8 @@ mod json;
 mod status_code;
 mod verdict;
 
+pub use verdict::RESERVED_CLAIMS;
+
 pub use self::compare::differs;
 use crate::domain::{Action, Answer, Body, ErrorCode, MAX_RESPONSE_BYTES, Outcome, Project, SignatureCheck, Status};
 

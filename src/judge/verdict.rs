@@ -9,7 +9,7 @@ use super::{Fault, Judgement, Note, invalid};
 use crate::domain::{Action, Decision, Dropped, ErrorCode, Outcome, Project, Source, Status};
 
 /// Claims a customer may never set: they say who the token is for and what it is.
-const RESERVED_CLAIMS: [&str; 16] = [
+pub const RESERVED_CLAIMS: [&str; 16] = [
     "iss",
     "sub",
     "aud",

@@ -20,10 +20,11 @@ fn permitted() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("janitor", &["store", "smtp", "telemetry", "config", "domain", "supervise"]),
         ("client", loops),
         ("program", &["config", "console", "fleet", "janitor", "store"]),
+        ("schema", &["judge", "domain"]),
         ("replay", &["store", "egress", "sign", "judge", "domain", "trial"]),
         ("trial", &["egress", "sign", "judge", "domain"]),
         ("console", &["store", "egress", "sign", "telemetry", "config", "domain", "trial", "replay"]),
-        ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp", "trial", "replay"]),
+        ("ctl", &["store", "egress", "sign", "judge", "telemetry", "config", "domain", "program", "smtp", "trial", "replay", "schema"]),
     ])
 }
 

@@ -63,6 +63,21 @@ async fn the_janitor_ends_what_nobody_waits_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_ends_what_passed_its_deadline_while_nobody_led() {
+    let stack = answering(Reply::json("{}")).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 100").await;
+    // From too long ago for a tick's look, and too young for the one at the whole queue.
+    enqueue(&stack.core, "p", "pre_register", "{}").await;
+    let owner = stack.database.owner().await;
+    let aged = "update actions_private.queue set id = 'inv_' || actions_private.id_time(clock_timestamp() - interval '10.5 seconds') || substr(id, 15),
+        enqueued_at = clock_timestamp() - interval '10.5 seconds', deadline_at = clock_timestamp() - interval '9.4 seconds'";
+    assert_eq!(sqlx::query(aged).execute(&owner).await.unwrap().rows_affected(), 1);
+    let _janitor = stack.janitor(&[("ACTIONS_KILL_SWITCH__TICK_MS", "50")]).await;
+    until(&stack.ops, "expired", "select bool_and(status = 'expired') from actions.recent_invocations").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_drains_finishes_what_it_holds_and_claims_nothing_more() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let held = Arc::clone(&gate);

@@ -48,6 +48,7 @@ mod released;
 mod repeated_events;
 mod rotation;
 mod schema;
+mod schemas;
 mod sessions;
 mod spread;
 mod statuses;

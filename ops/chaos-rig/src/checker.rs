@@ -6,8 +6,6 @@ use crate::history::{Asked, Done, History, Plan, Received, Row};
 
 /// Beyond its deadline, a waiter has its outcome within this time while the database answers.
 const GRACE_MS: u64 = 2_500;
-/// So long before and after a fault of the database waiting proves nothing.
-const AFTERMATH_MS: u64 = 4_000;
 
 /// Every promise that was broken, each with what proves it.
 pub fn check(history: &History) -> Vec<String> {
@@ -121,7 +119,9 @@ fn in_time(asked: &Asked, done: &[Done], broken: &mut Vec<String>) {
         return;
     }
     let is_excused = done.iter().any(|done| {
-        done.is_of_database && done.at_ms.saturating_sub(AFTERMATH_MS) <= asked.ended_ms && asked.at_ms <= done.until_ms + AFTERMATH_MS
+        done.is_of_database
+            && done.at_ms.saturating_sub(done.aftermath_ms) <= asked.ended_ms
+            && asked.at_ms <= done.until_ms + done.aftermath_ms
     });
     if is_excused {
         return;
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(broken(|h| h.received.push(Received { mode: "shadow".to_owned(), ..h.received[0].clone() })), "");
         let away = |h: &mut History| {
             h.asked[0].ended_ms = 9_000;
-            h.done.push(Done { at_ms: 100, until_ms: 3_000, what: "crash".to_owned(), is_of_database: true });
+            h.done.push(Done { at_ms: 100, until_ms: 3_000, what: "crash".to_owned(), is_of_database: true, aftermath_ms: 4_000 });
         };
         assert_eq!(broken(away), "");
     }

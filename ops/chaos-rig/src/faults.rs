@@ -39,6 +39,8 @@ pub enum Fault {
     Switchover,
     /// The standby takes over from a primary that is killed.
     PrimaryDies,
+    /// What a synchronous standby does not write, no commit on the primary ends before.
+    StandbyLags(u64),
     /// Every session of a role is ended.
     EndSessions(&'static str),
     /// A table is locked as DDL would.
@@ -82,6 +84,7 @@ impl Fault {
             | Self::RestartDatabase
             | Self::Switchover
             | Self::PrimaryDies
+            | Self::StandbyLags(_)
             | Self::EndSessions(_)
             | Self::Lock(..)
             | Self::Migrate
@@ -136,7 +139,11 @@ fn of_the_fleet(dice: &mut SmallRng) -> Fault {
 fn of_the_database(kind: Kind, dice: &mut SmallRng) -> Fault {
     let own = dice.random_bool(0.4);
     match kind {
-        Kind::Pair if own => pick(&[Fault::Switchover, Fault::PrimaryDies], dice),
+        Kind::Pair if own => match dice.random_range(0..5) {
+            0 | 1 => Fault::Switchover,
+            2 | 3 => Fault::PrimaryDies,
+            _ => Fault::StandbyLags(dice.random_range(200..3_000)),
+        },
         Kind::Troubled if own => match dice.random_range(0..5) {
             0 | 1 => Fault::FillDisk(dice.random_range(100..2_000)),
             2 | 3 => Fault::StepClock(Clock::Server, dice.random_range(-15..90)),

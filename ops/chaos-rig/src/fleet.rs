@@ -65,7 +65,13 @@ impl<'a> Fleet<'a> {
     pub async fn suffer(&mut self, fault: Fault, dice: &mut SmallRng) {
         let at_ms = self.book.now_ms();
         self.do_one(fault, dice).await;
-        let done = Done { at_ms, until_ms: self.book.now_ms(), what: format!("{fault:?}"), is_of_database: fault.is_of_database() };
+        let done = Done {
+            at_ms,
+            until_ms: self.book.now_ms(),
+            what: format!("{fault:?}"),
+            is_of_database: fault.is_of_database(),
+            aftermath_ms: self.place.aftermath_ms(),
+        };
         self.book.write(|history| history.done.push(done));
     }
 
@@ -120,6 +126,7 @@ impl<'a> Fleet<'a> {
             Fault::RestartDatabase => self.place.restart(),
             Fault::Switchover => self.place.switch(true).await,
             Fault::PrimaryDies => self.place.switch(false).await,
+            Fault::StandbyLags(ms) => self.place.pause_standby(Duration::from_millis(ms)).await,
             Fault::EndSessions(role) => {
                 self.as_owner(&format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'")).await;
             }

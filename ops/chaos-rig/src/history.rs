@@ -92,6 +92,8 @@ pub struct Done {
     pub what: String,
     /// The database was away or slow meanwhile, so waiting longer proves nothing.
     pub is_of_database: bool,
+    /// So long before and after it waiting proves nothing.
+    pub aftermath_ms: u64,
 }
 
 /// Everything, in one place.

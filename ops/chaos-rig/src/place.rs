@@ -116,6 +116,12 @@ impl Place {
         lacking.into_iter().filter_map(|(is_lacking, what)| is_lacking.then_some(what)).collect()
     }
 
+    /// How long a fault of the database lasts beyond its end. `PgBouncer` tries a server that was away again after 15 s
+    /// (`server_login_retry`).
+    pub fn aftermath_ms(&self) -> u64 {
+        if self.pooler.is_some() { 16_000 } else { 4_000 }
+    }
+
     pub fn crash(&self) {
         if let Servers::One(server) = &self.servers {
             server.kill();
@@ -144,6 +150,19 @@ impl Place {
             line.reset();
         }
         pair.repair().await;
+    }
+
+    /// The standby writes nothing that comes from the primary, for a time.
+    pub async fn pause_standby(&self, within: Duration) {
+        let Servers::Two(pair) = &self.servers else { return };
+        let Ok(mut standby) = PgConnection::connect(pair.standby().url()).await else { return };
+        let receiver: Option<i32> =
+            sqlx::query_scalar("select pid from pg_stat_wal_receiver").fetch_optional(&mut standby).await.unwrap_or_default();
+        let Some(receiver) = receiver else { return };
+        let signal = |name: &str| Command::new("kill").args([name, &receiver.to_string()]).status().expect("kill runs");
+        signal("-STOP");
+        tokio::time::sleep(within).await;
+        signal("-CONT");
     }
 
     /// Whatever the disk has left is taken, and given back after a time.

@@ -11,7 +11,14 @@ use crate::database::Database;
 /// A running pooler; it is killed when dropped.
 pub struct Pooler {
     port: u16,
+    dir: std::path::PathBuf,
     _process: Child,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
 }
 
 impl Pooler {
@@ -50,7 +57,7 @@ impl Pooler {
         for _ in 0..500 {
             tries.tick().await;
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Some(Self { port, _process: process });
+                return Some(Self { port, dir, _process: process });
             }
         }
         panic!("PgBouncer does not listen; see {}", dir.display());
