@@ -11,6 +11,8 @@ use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::projects;
+
 const CLIENTS: usize = 24;
 const SQL: usize = 4;
 /// Between two events of one of them.
@@ -41,8 +43,9 @@ impl Load {
     pub async fn start(core_url: &str, core: &PgPool) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let client = Client::connect(&Options::new(core_url)).await.expect("auth-core's client");
-        let mut tasks: Vec<JoinHandle<()>> = (0..CLIENTS).map(|_| tokio::spawn(sign_in(client.clone(), Arc::clone(&seen)))).collect();
-        tasks.extend((0..SQL).map(|_| tokio::spawn(report(core.clone(), Arc::clone(&seen)))));
+        let mut tasks: Vec<JoinHandle<()>> =
+            projects().cycle().take(CLIENTS).map(|project| tokio::spawn(sign_in(client.clone(), project, Arc::clone(&seen)))).collect();
+        tasks.extend(projects().take(SQL).map(|project| tokio::spawn(report(core.clone(), project, Arc::clone(&seen)))));
         Self { seen, tasks }
     }
 
@@ -62,12 +65,12 @@ impl Load {
     }
 }
 
-async fn sign_in(client: Client, seen: Arc<Mutex<Seen>>) {
+async fn sign_in(client: Client, project: String, seen: Arc<Mutex<Seen>>) {
     let mut turns = tokio::time::interval(PAUSE);
     loop {
         turns.tick().await;
         let began = Instant::now();
-        let answer = client.invoke("p", Trigger::PreRegister, &json!({})).await;
+        let answer = client.invoke(&project, Trigger::PreRegister, &json!({})).await;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(answer) => {
@@ -86,12 +89,12 @@ async fn sign_in(client: Client, seen: Arc<Mutex<Seen>>) {
 }
 
 /// Leaves when the event is on disk, here and wherever it has to be.
-async fn report(core: PgPool, seen: Arc<Mutex<Seen>>) {
+async fn report(core: PgPool, project: String, seen: Arc<Mutex<Seen>>) {
     let mut turns = tokio::time::interval(PAUSE);
     loop {
         turns.tick().await;
-        let sql = "select invocation_id from actions.enqueue('p', 'pre_register', '{}')";
-        let asked = tokio::time::timeout(PATIENCE, sqlx::query_scalar(sql).fetch_one(&core)).await;
+        let sql = "select invocation_id from actions.enqueue($1, 'pre_register', '{}')";
+        let asked = tokio::time::timeout(PATIENCE, sqlx::query_scalar(sql).bind(&project).fetch_one(&core)).await;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         match asked {
             Ok(Ok(id)) => seen.acknowledged.push(id),

@@ -10,6 +10,7 @@ mod verdict;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use authio_actions_testkit::browser::Browser;
 use authio_actions_testkit::database::Database;
@@ -32,12 +33,22 @@ struct Arguments {
     asynchronous: bool,
 }
 
+/// One worker that is awake takes everything, and lets the others sleep. With so few calls at once it cannot.
+const FEW: &str = "24";
+/// How long an endpoint takes.
+const CALL: Duration = Duration::from_millis(20);
+
+/// Each project has a worker that takes its events first, so of several each worker is the first for some.
+fn projects() -> impl Iterator<Item = String> + Clone {
+    (1..=16).map(|n| format!("project_{n}"))
+}
+
 /// What runs on the cluster.
 pub struct Site {
     pub stack: Stack,
     /// Comes in by the console's own link at first.
     pub browser: Browser,
-    _programs: Vec<Program>,
+    pub programs: Vec<Program>,
 }
 
 #[tokio::main]
@@ -72,19 +83,26 @@ async fn all(arguments: &Arguments) -> ExitCode {
 async fn start(cluster: &Cluster) -> Site {
     let programs = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned)).expect("the binaries");
     let database = Database::create_on(&cluster.url(), &programs.join("actionsctl")).await;
-    let stack = Stack::on(database, &programs, |_| std::future::ready(Reply::json("{}"))).await;
-    stack.project("p").await;
-    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 2000").await;
+    let stack = Stack::on(database, &programs, |_| async {
+        tokio::time::sleep(CALL).await;
+        Reply::json("{}")
+    })
+    .await;
+    for project in projects() {
+        stack.project(&project).await;
+        stack.action(&project, "pre_register", &stack.endpoint.url("/"), "timeout_ms => 2000").await;
+    }
     let by_hosts = |role: &str| {
         let url = stack.database.url(role).replace(&cluster.proxy(), &cluster.hosts());
         format!("{url}?target_session_attrs=read-write")
     };
     let (worker, janitor) = (by_hosts("worker"), by_hosts("janitor"));
     let fewer_lines = ("ACTIONS_LOG__FILTER", "warn,authio_actions=info");
+    let few = [("ACTIONS_WORKER__MAX_IN_FLIGHT", FEW), ("ACTIONS_WORKER__MAX_IN_FLIGHT_PER_ACTION", FEW), fewer_lines];
     let (console, address) = stack.console(&[("ACTIONS_CONSOLE__LOGIN", "local"), fewer_lines]).await;
     let mut all = vec![
-        stack.worker(&[fewer_lines]).await,
-        stack.worker(&[("ACTIONS_DATABASE__URL", worker.as_str()), fewer_lines]).await,
+        stack.worker(&few).await,
+        stack.worker(&[&few[..], &[("ACTIONS_DATABASE__URL", worker.as_str())]].concat()).await,
         stack.janitor(&[fewer_lines]).await,
         stack.janitor(&[("ACTIONS_DATABASE__URL", janitor.as_str()), fewer_lines]).await,
         console,
@@ -93,5 +111,5 @@ async fn start(cluster: &Cluster) -> Site {
     let (_, token) = link.rsplit_once("/enter/").expect("a link");
     let mut browser = Browser::new(&address);
     assert_eq!(browser.get(&format!("/enter/{}", token.trim())).await.status, 303, "the console lets nobody in");
-    Site { stack, browser, _programs: all }
+    Site { stack, browser, programs: all }
 }

@@ -8,15 +8,18 @@ use authio_actions::client::{Client, Options};
 use authio_actions::domain::Trigger;
 use serde_json::json;
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::Site;
 use crate::cluster::{Cluster, End};
 use crate::load::Load;
+use crate::{Site, projects};
 
 /// What does not serve by then serves never.
 const PATIENCE: Duration = Duration::from_secs(30);
 const WORKERS: usize = 2;
+/// More than one worker may call at once.
+const AT_ONCE: usize = 32;
 
 /// How long each took from the new primary's answering until everything served.
 pub async fn run(cluster: &mut Cluster, site: &mut Site, load: &Load, count: u64) -> Vec<Duration> {
@@ -96,14 +99,13 @@ async fn serves_again(site: &mut Site, client: &Client) -> (Duration, &'static s
 async fn by_each_worker(client: &Client, ops: &PgPool) {
     let mut answered_by: HashSet<String> = HashSet::new();
     repeat(async || {
-        let event = json!({});
-        let mut ids = Vec::new();
-        let (a, b, c) = tokio::join!(
-            client.invoke("p", Trigger::PreRegister, &event),
-            client.invoke("p", Trigger::PreRegister, &event),
-            client.invoke("p", Trigger::PreRegister, &event)
-        );
-        ids.extend([a, b, c].into_iter().flatten().filter_map(|answer| answer.invocation_id));
+        let mut asked = JoinSet::new();
+        for project in projects().cycle().take(AT_ONCE) {
+            let client = client.clone();
+            asked.spawn(async move { client.invoke(&project, Trigger::PreRegister, &json!({})).await });
+        }
+        let answers = asked.join_all().await;
+        let ids: Vec<String> = answers.into_iter().flatten().filter_map(|answer| answer.invocation_id).collect();
         let seen = "select distinct worker from actions.recent_invocations where invocation_id = any($1) and status = 'ok'";
         let seen: Vec<String> = sqlx::query_scalar(seen).bind(&ids).fetch_all(ops).await.unwrap_or_default();
         answered_by.extend(seen);
