@@ -1,0 +1,3 @@
+module authio.example/actions
+
+go 1.19
