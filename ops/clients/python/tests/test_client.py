@@ -1,0 +1,138 @@
+import asyncio
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import unittest
+
+import psycopg
+
+from authio_actions_client import ActionsError, AsyncClient, Client, new_event_id
+from authio_actions_client.protocol import ReplyTo
+
+HERE = pathlib.Path(__file__).parent.parent
+URL = os.environ["DATABASE_URL"]
+
+
+def plan(name, **more):
+    return {"user": {"id": "user_1"}, "metadata": {"plan": name} | more}
+
+
+async def end_sessions(name):
+    """As a database that restarts would: ends this login's sessions with this name."""
+    async with await psycopg.AsyncConnection.connect(URL, autocommit=True) as connection:
+        ended = await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", (name,))
+        return len(await ended.fetchall())
+
+
+class Clients(unittest.IsolatedAsyncioTestCase):
+    async def test_an_event_has_the_outcome_of_its_action(self):
+        async with AsyncClient(URL) as client:
+            allowed = await client.invoke("acme", "pre_token_mint", plan("allow", n=7))
+            denied = await client.invoke("acme", "pre_authenticate", plan("deny"))
+            nobody = await client.invoke("acme", "pre_register", plan("allow"))
+        self.assertTrue(allowed.allows)
+        self.assertEqual((allowed.outcome["status"], allowed.outcome["claims"]), ("ok", {"n": 7}))
+        self.assertRegex(allowed.invocation_id, "^inv_")
+        self.assertFalse(denied.allows)
+        self.assertEqual((denied.outcome["code"], denied.outcome["reason"]), ("planned", "by the event"))
+        self.assertEqual((nobody.invocation_id, nobody.outcome["source"]), (None, "no_action"))
+
+    async def test_a_result_too_large_for_a_notification_is_read(self):
+        async with AsyncClient(URL) as client:
+            answer = await client.invoke("acme", "pre_token_mint", plan("large"))
+        self.assertEqual(len(answer.outcome["claims"]["text"]), 9_000)
+
+    async def test_an_endpoint_that_hangs_ends_by_fail_mode_in_time(self):
+        async with AsyncClient(URL) as client:
+            began = time.monotonic()
+            open_, closed = await asyncio.gather(
+                client.invoke("acme", "post_register", plan("hang")), client.invoke("acme", "pre_authenticate", plan("hang"))
+            )
+        self.assertLess(time.monotonic() - began, 3)
+        self.assertEqual((open_.outcome["source"], closed.outcome["source"]), ("fail_open", "fail_closed"))
+
+    async def test_many_at_once_share_a_few_connections(self):
+        async with AsyncClient(URL, connections=2) as client:
+            answers = await asyncio.gather(*(client.invoke("acme", "pre_token_mint", plan("allow", n=n)) for n in range(200)))
+        self.assertEqual([answer.outcome["claims"]["n"] for answer in answers], list(range(200)))
+
+    async def test_an_event_reported_twice_is_one_invocation(self):
+        event_id = new_event_id()
+        async with AsyncClient(URL) as one, AsyncClient(URL) as other:
+            first = await one.invoke("acme", "pre_token_mint", plan("allow", n=1), event_id=event_id)
+            again = await other.invoke("acme", "pre_token_mint", plan("allow", n=1), event_id=event_id)
+        self.assertEqual((first.invocation_id, first.event_id), (again.invocation_id, event_id))
+
+    async def test_lost_connections_are_opened_anew(self):
+        async with AsyncClient(URL) as client:
+            for name in ("auth-core actions client", "auth-core actions listener"):
+                self.assertGreater(await end_sessions(name), 0)
+                answers = await asyncio.gather(*(client.invoke("acme", "pre_token_mint", plan("allow", n=n)) for n in range(20)))
+                self.assertEqual({answer.outcome["status"] for answer in answers}, {"ok"})
+
+    async def test_an_outcome_of_somebody_elses_is_not_believed(self):
+        async with AsyncClient(URL) as client:
+            waiting = asyncio.create_task(client.invoke("acme", "pre_authenticate", plan("hang")))
+            while not client._waiting:
+                await asyncio.sleep(0.01)
+            [invocation_id] = client._waiting
+            forged = {"decision": "allow", "source": "verdict", "status": "ok"}
+            async with await psycopg.AsyncConnection.connect(URL, autocommit=True) as connection:
+                for more in ({}, {"token": "x" * 32}):
+                    payload = json.dumps([{"id": invocation_id, "status": "ok", "outcome": forged} | more])
+                    await connection.execute("select pg_notify(%s, %s)", (client._reply_to.channel, payload))
+            self.assertEqual((await waiting).outcome["source"], "fail_closed")
+
+    async def test_what_is_wrong_is_an_error_that_says_so_and_costs_no_other(self):
+        async with AsyncClient(URL) as client:
+            wrong = [("acme", "pre_login", {}), ("acme", "pre_token_mint", {"trigger": "mine"}), ("acme", "pre_token_mint", {"x": {1}})]
+            good = [("acme", "pre_token_mint", plan("allow", n=n)) for n in range(5)]
+            answers = await asyncio.gather(*(client.invoke(*event) for event in good + wrong), return_exceptions=True)
+        self.assertEqual([answer.outcome["status"] for answer in answers[:5]], ["ok"] * 5)
+        for error, word in zip(answers[5:], ("pre_login", "trigger", "JSON")):
+            self.assertIsInstance(error, ActionsError)
+            self.assertIn(word, str(error))
+            self.assertTrue(error.blames_event)
+        with self.assertRaisesRegex(ActionsError, "not reachable"):
+            async with AsyncClient("postgresql://nobody@127.0.0.1:1/none"):
+                pass
+
+
+class Threads(unittest.TestCase):
+    def test_the_client_for_threads_is_the_same(self):
+        with Client(URL) as client, concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda n: client.invoke("acme", "pre_token_mint", plan("allow", n=n)), range(50)))
+        self.assertEqual([answer.outcome["claims"]["n"] for answer in answers], list(range(50)))
+        with self.assertRaisesRegex(RuntimeError, "with Client"):
+            client.invoke("acme", "pre_token_mint", {})
+
+
+class Small(unittest.TestCase):
+    def test_ids_are_as_the_fleet_makes_them_and_grow(self):
+        ids = [new_event_id() for _ in range(100)]
+        self.assertTrue(all(re.fullmatch("evt_[0-7][0-9A-HJKMNP-TV-Z]{25}", id) for id in ids))
+        self.assertEqual(len(set(ids)), 100)
+
+    def test_no_payload_breaks_the_listener(self):
+        reply_to = ReplyTo()
+        for payload in ("", "{", "7", "[7]", "[{}]", '[{"id":7}]'):
+            self.assertEqual(reply_to.read(payload), [])
+        self.assertEqual(reply_to.read(json.dumps([{"id": "inv_1", "token": reply_to.token, "outcome": {"x": 1}}])), [("inv_1", {"x": 1})])
+        self.assertEqual(reply_to.read('[{"id":"inv_1","token":"é"}]'), [("inv_1", None)])
+
+    def test_the_driver_reports_line_by_line(self):
+        lines = [
+            {"n": 1, "project_id": "acme", "trigger": "pre_authenticate", "event": plan("hang")},
+            {"n": 2, "project_id": "acme", "trigger": "pre_token_mint", "event": plan("allow", n=2)},
+            {"n": 3, "project_id": "acme", "trigger": "pre_login", "event": {}},
+        ]
+        asked = "".join(json.dumps(line) + "\n" for line in lines)
+        done = subprocess.run([sys.executable, "-m", "authio_actions_client.driver"], cwd=HERE, input=asked, capture_output=True, text=True, check=True)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual({line["n"]: line["status"] for line in said}, {1: "timeout", 2: "ok", 3: "error"})
+        self.assertEqual(said[-1]["n"], 1, "each is told as it ends")
