@@ -99,7 +99,7 @@ test("an outcome of somebody else's is not believed", () =>
     const found = await channel();
     assert.ok(found);
     for (let turn = 0; turn < 20; turn += 1) {
-      const { rows } = await seen.query("select invocation_id from actions.enqueue('acme', 'pre_authenticate', '{}', null, $1)", [eventId]);
+      const { rows } = await seen.query("select invocation_id from actions.enqueue('acme', 'pre_authenticate', $2, null, $1)", [eventId, plan("hang")]);
       const { invocation_id: id } = rows[0] as { invocation_id: string };
       const outcome = { decision: "allow", source: "verdict", status: "ok" };
       for (const more of [{}, { token: "x".repeat(32) }]) {
