@@ -43,6 +43,7 @@ mod names;
 mod outages;
 mod overload;
 mod programs;
+mod prometheus;
 mod races;
 mod released;
 mod repeated_events;
