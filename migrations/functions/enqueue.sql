@@ -302,9 +302,10 @@ begin
   -- A worker may have sent it, and a crash then have forgotten it with all that was not on disk.
   if server_epoch is distinct from actions_private.current_server_epoch()
     and not exists (select from actions_private.enqueue_requests as r where r.id = request_id)
-    and not exists (
-      select from actions_private.event_keys as k
-      where k.event_id = event_ids[1] and k.project_id = project_ids[1] and k.trigger = triggers[1])
+    and exists (
+      select from unnest(project_ids, triggers, event_ids) as r (project_id, trigger, event_id)
+      where not exists (
+        select from actions_private.event_keys as k where k.event_id = r.event_id and k.project_id = r.project_id and k.trigger = r.trigger))
   then
     raise exception using
       errcode = 'transaction_resolution_unknown',

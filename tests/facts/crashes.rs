@@ -274,6 +274,9 @@ async fn after_a_crash_what_is_asked_again_is_answered_if_it_is_known_and_refuse
     assert_eq!(again(&core, Some([&new_event_id(), &new_event_id()]), None, before).await, forgotten);
     assert_eq!(again(&core, None, Some(known), before).await, Ok(by_request));
     assert_eq!(again(&core, ids, None, before).await, Ok(by_event));
+    let half = [event_id.as_str(), &new_event_id()];
+    assert_eq!(again(&core, Some(half), None, before).await, forgotten, "one of them is known, and the other is not");
+    assert_eq!(again(&core, Some(half), Some(uuid::Uuid::new_v4()), before).await, forgotten);
     let now: uuid::Uuid = sqlx::query_scalar("select actions.server_epoch()").fetch_one(&core).await.unwrap();
     assert_ne!(now, before);
     assert!(again(&core, None, Some(uuid::Uuid::new_v4()), now).await.is_ok(), "asked after the crash");

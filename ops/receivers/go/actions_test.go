@@ -97,7 +97,7 @@ func TestWhatIsNotSignedOrNoEventIsNotDecided(t *testing.T) {
 			t.Error(signature, status)
 		}
 	}
-	for _, body := range []string{"", "[]", "7", "{", "{}"} {
+	for _, body := range []string{"", "[]", "7", "{", "{}", `{"event_id":7,"trigger":"pre_register"}`, `{"event_id":"evt_1","Trigger":"pre_register"}`} {
 		if status, _ := ask(t, handler, body, signed(t, body)); status != 400 {
 			t.Error(body, status)
 		}
@@ -105,6 +105,23 @@ func TestWhatIsNotSignedOrNoEventIsNotDecided(t *testing.T) {
 	large := strings.Repeat(" ", maxBody+1)
 	if status, _ := ask(t, handler, large, signed(t, large)); status != 413 {
 		t.Error(status)
+	}
+}
+
+func TestAnEventsOwnMembersNeitherReplaceTheEnvelopeNorFail(t *testing.T) {
+	handler, err := Handler([]string{secret}, func(_ context.Context, event Event) (Verdict, error) {
+		if event.Trigger != PreAuthenticate || event.User.Email != "ada@acme.com" || event.Token.Type != "user" {
+			t.Errorf("%+v", event)
+		}
+		return Allow(), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"event_id":"evt_1","trigger":"pre_authenticate","Trigger":"post_register","TRIGGER":7,` +
+		`"user":{"id":42,"email":"ada@acme.com"},"session":"none","token":{"ttl_seconds":900.0,"token_type":"user"},"metadata":[]}`
+	if status, answer := ask(t, handler, body, signed(t, body)); status != 200 {
+		t.Error(status, answer)
 	}
 }
 

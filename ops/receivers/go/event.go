@@ -1,6 +1,9 @@
 package actions
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"errors"
+)
 
 // Trigger is the moment of an auth event.
 type Trigger string
@@ -28,6 +31,33 @@ type Event struct {
 	Token    Token                      `json:"token"`
 	Request  Request                    `json:"request"`
 	Metadata map[string]json.RawMessage `json:"metadata"`
+}
+
+var errNoEvent = errors.New("actions: not an event")
+
+// UnmarshalJSON reads the members by their exact names, which encoding/json alone does not: an event's own key "Trigger"
+// is not its trigger. Only the envelope has to be as it should; what else has another type than here is left out,
+// because it is what somebody else wrote, and no reason to fail.
+func (e *Event) UnmarshalJSON(text []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return err
+	}
+	*e = Event{}
+	for name, member := range map[string]any{"event_id": &e.ID, "trigger": &e.Trigger} {
+		if err := json.Unmarshal(members[name], member); err != nil {
+			return errNoEvent
+		}
+	}
+	for name, member := range map[string]any{
+		"occurred_at": &e.OccurredAt, "project": &e.Project, "user": &e.User, "session": &e.Session, "token": &e.Token,
+		"request": &e.Request, "metadata": &e.Metadata,
+	} {
+		if raw, ok := members[name]; ok {
+			_ = json.Unmarshal(raw, member)
+		}
+	}
+	return nil
 }
 
 // User is who signs in or up; before registration there is no ID.

@@ -51,7 +51,7 @@ func Handler(secrets []string, decide Decide) (http.Handler, error) {
 			return
 		}
 		var event Event
-		if err := json.Unmarshal(body, &event); err != nil || len(body) == 0 || event.Trigger == "" {
+		if err := json.Unmarshal(body, &event); err != nil || event.Trigger == "" {
 			answer(w, http.StatusBadRequest, code("invalid_event"))
 			return
 		}

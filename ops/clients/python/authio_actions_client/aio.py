@@ -12,24 +12,30 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from .ids import new_event_id
-from .outcome import Answer, Outcome
+from .outcome import Answer
 from .protocol import (
     ABANDON,
+    ANSWER_S,
     BATCH,
     EARLY,
+    ENQUEUE_AGAIN,
     ENQUEUE_MANY,
+    EPOCH,
     FIRST_PAUSE_S,
+    FORGOTTEN,
     GRACE_S,
+    KEEPALIVE,
     LONGEST_PAUSE_S,
     PATIENCE_S,
     RESULTS,
     SILENCE_S,
     ActionsError,
     ReplyTo,
-    answer,
+    Told,
+    told,
 )
 
 _log = logging.getLogger(__name__)
@@ -44,6 +50,22 @@ class _Ask(NamedTuple):
     row: asyncio.Future[_Row]
 
 
+class _Waiter:
+    """Who waits for an invocation: several, where one event was reported twice here."""
+
+    def __init__(self) -> None:
+        self.result: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self.count = 0
+
+
+class _Away(Exception):
+    """The database is away, or did not answer; ``may_be_done`` where the statement had been sent."""
+
+    def __init__(self, cause: BaseException, *, may_be_done: bool) -> None:
+        super().__init__(str(cause) or "no answer in time")
+        self.may_be_done = may_be_done
+
+
 class AsyncClient:
     """Asks the fleet about auth events; one for a process, shared by everything in it.
 
@@ -52,23 +74,25 @@ class AsyncClient:
     """
 
     def __init__(self, url: str, *, listen_url: str | None = None, connections: int = 4) -> None:
-        # No prepared statements where a pooler in transaction mode may be in the way.
-        kwargs: dict[str, Any] = {"autocommit": True, "application_name": "auth-core actions client"}
+        kwargs: dict[str, Any] = {"autocommit": True, "application_name": "auth-core actions client", **KEEPALIVE}
         if listen_url is not None:
+            # A pooler in transaction mode knows no prepared statements.
             kwargs["prepare_threshold"] = None
         self._pool = AsyncConnectionPool(url, min_size=1, max_size=connections, open=False, timeout=PATIENCE_S, kwargs=kwargs)
         self._listen_url = listen_url or url
         self._reply_to = ReplyTo()
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
-        self._early: dict[str, Outcome | None] = {}
-        self._enqueueing = 0
+        self._waiting: dict[str, _Waiter] = {}
+        self._early: dict[str, Told] = {}
+        self._reporting = 0
         self._hears = asyncio.Event()
         self._asked: asyncio.Queue[_Ask] = asyncio.Queue()
+        #: The server's epoch, learnt before anything was sent in it.
+        self._epoch: Any = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> AsyncClient:
         await self._pool.open()
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._gather())]
+        self._tasks = [asyncio.create_task(task) for task in (self._listen(), self._gather(), self._look())]
         try:
             await asyncio.wait_for(self._hears.wait(), PATIENCE_S)
         except asyncio.TimeoutError:
@@ -80,10 +104,16 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Stops listening and closes the connections."""
+        """Stops listening and closes the connections. Whoever still waits gets an error."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        closed = ActionsError("the client was closed")
+        while not self._asked.empty():
+            _fail(self._asked.get_nowait().row, closed)
+        for waiter in self._waiting.values():
+            _fail(waiter.result, closed)
         await self._pool.close()
 
     async def invoke(self, project_id: str, trigger: str, event: Mapping[str, Any], *, event_id: str | None = None) -> Answer:
@@ -92,28 +122,31 @@ class AsyncClient:
         An ``event_id`` of your own (see ``new_event_id``) makes it safe to report the event again within ten minutes, by
         any process. Raises ``ActionsError`` where the database refuses or does not answer.
         """
-        self._enqueueing += 1
+        if not self._tasks:
+            raise ActionsError("the client is closed; use it within: async with AsyncClient(url) as client")
+        request = {"project_id": project_id, "trigger": trigger, "event": event, "event_id": event_id or new_event_id()}
+        ask = _Ask(request, asyncio.get_running_loop().create_future())
+        self._reporting += 1
         try:
-            request = {"project_id": project_id, "trigger": trigger, "event": event, "event_id": event_id or new_event_id()}
-            ask = _Ask(request, asyncio.get_running_loop().create_future())
             self._asked.put_nowait(ask)
-            row = await ask.row
-            invocation_id, outcome, wait_ms = row[0], row[3], row[4]
+            invocation_id, id, action_id, outcome, wait_ms = await ask.row
             if outcome is not None:
-                return answer(row, outcome)
-            result = self._waiting.get(invocation_id)
-            if result is None:
-                result = self._waiting[invocation_id] = asyncio.get_running_loop().create_future()
-            if invocation_id in self._early and (early := self._early.pop(invocation_id)) is not None and not result.done():
-                result.set_result(early)
+                return Answer(id, invocation_id, action_id, *told(outcome))
+            waiter = self._waiting.setdefault(invocation_id, _Waiter())
+            waiter.count += 1
+            early = self._early.pop(invocation_id, None)
+            if early is not None and not waiter.result.done():
+                waiter.result.set_result(early)
         finally:
-            self._enqueueing -= 1
-            if self._enqueueing == 0:
+            self._reporting -= 1
+            if self._reporting == 0:
                 self._early.clear()
         try:
-            return answer(row, await self._wait(invocation_id, result, wait_ms / 1000))
+            return Answer(id, invocation_id, action_id, *await self._wait(invocation_id, waiter.result, wait_ms / 1000))
         finally:
-            self._waiting.pop(invocation_id, None)
+            waiter.count -= 1
+            if waiter.count == 0:
+                self._waiting.pop(invocation_id, None)
 
     async def _gather(self) -> None:
         """One statement at a time; the next takes all that came meanwhile."""
@@ -122,117 +155,163 @@ class AsyncClient:
             while len(batch) < BATCH and not self._asked.empty():
                 batch.append(self._asked.get_nowait())
             try:
-                await self._report(batch)
-            except ActionsError as error:
-                # One wrong event refuses the statement, and must not cost the others.
+                await self._report_each(batch)
+            except asyncio.CancelledError:
                 for ask in batch:
-                    if len(batch) == 1 or not error.blames_event:
-                        _fail(ask, error)
-                        continue
-                    try:
-                        await self._report([ask])
-                    except ActionsError as own:
-                        _fail(ask, own)
+                    _fail(ask.row, ActionsError("the client was closed"))
+                raise
+            except Exception as error:  # whatever it is, it must not end this loop
+                for ask in batch:
+                    _fail(ask.row, ActionsError(f"the event cannot be reported: {error!r}"))
+
+    async def _report_each(self, batch: list[_Ask]) -> None:
+        try:
+            await self._report(batch)
+        except ActionsError as error:
+            # One wrong event refuses the statement, and must not cost the others.
+            for ask in batch:
+                if len(batch) == 1 or not error.blames_event:
+                    _fail(ask.row, error)
+                    continue
+                try:
+                    await self._report([ask])
+                except ActionsError as own:
+                    _fail(ask.row, own)
 
     async def _report(self, batch: list[_Ask]) -> None:
-        # The same event ids again are the same invocations, so an answer that got lost is asked for again.
+        requests = [ask.request for ask in batch]
         try:
-            requests = json.dumps([ask.request for ask in batch])
-        except (TypeError, ValueError) as error:
+            events = [json.dumps(request["event"], allow_nan=False) for request in requests]
+            text = json.dumps(requests, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
             raise ActionsError(f"the event is no JSON: {error}", blames_event=True) from error
+        columns = [[request[key] for request in requests] for key in ("project_id", "trigger", "event_id")]
         last, pause = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
+        lost: Any = None
         while True:
+            epoch = self._epoch
             try:
-                async with self._pool.connection() as connection:
-                    rows = await (await connection.execute(ENQUEUE_MANY, (requests, self._reply_to.text))).fetchall()
+                if lost is not None:
+                    # The same event ids again are the same invocations; what a crash may have forgotten is refused.
+                    again = (columns[0], columns[1], events, columns[2], self._reply_to.text, lost)
+                    rows = await self._rows(ENQUEUE_AGAIN, again, ANSWER_S)
+                else:
+                    if epoch is None:
+                        [(epoch,)] = await self._rows(EPOCH, (), ANSWER_S)
+                        self._epoch = epoch
+                    rows = await self._rows(ENQUEUE_MANY, (text, self._reply_to.text), ANSWER_S)
+                if len(rows) != len(batch):
+                    raise ActionsError("enqueue answered with another number of rows")
                 for ask, row in zip(batch, rows):
                     if not ask.row.done():
                         ask.row.set_result(row)
                 return
-            except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout) as error:
+            except _Away as away:
+                self._epoch = None
+                if away.may_be_done and lost is None and epoch is not None:
+                    lost = epoch
                 if time.monotonic() + pause > last:
-                    raise ActionsError(f"the database does not answer: {error}") from error
-            except psycopg.Error as error:
-                raise ActionsError(f"the database refused the event: {error}", blames_event=True) from error
+                    raise ActionsError(f"the database does not answer: {away}") from away
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _wait(self, invocation_id: str, result: asyncio.Future[Outcome], wait_s: float) -> Outcome:
-        deadline = time.monotonic() + wait_s
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                return await asyncio.wait_for(asyncio.shield(result), min(left, SILENCE_S))
-            except asyncio.TimeoutError:
-                # Whoever hears nothing may be deaf.
-                if not self._hears.is_set():
-                    await self._ask([invocation_id])
-        last, pause = deadline + GRACE_S, FIRST_PAUSE_S
+    async def _wait(self, invocation_id: str, result: asyncio.Future[Told], wait_s: float) -> Told:
+        try:
+            return await asyncio.wait_for(asyncio.shield(result), wait_s)
+        except asyncio.TimeoutError:
+            pass
+        last, pause = time.monotonic() + GRACE_S, FIRST_PAUSE_S
         while not result.done():
+            left = last - time.monotonic()
             try:
-                async with self._pool.connection() as connection:
-                    row = await (await connection.execute(ABANDON, (invocation_id,))).fetchone()
-                    assert row is not None
-                    outcome: Outcome = row[0]
-                    return outcome
-            except (psycopg.Error, PoolTimeout) as error:
+                [(outcome,)] = await self._rows(ABANDON, (invocation_id,), max(left, 0.1))
+                return told(outcome)
+            except _Away as error:
                 if time.monotonic() + pause > last:
                     raise ActionsError(f"there is no final outcome of {invocation_id}: {error}") from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
         return result.result()
 
+    async def _rows(self, statement: str, params: tuple[Any, ...], limit_s: float) -> list[_Row]:
+        """Runs one statement. Raises ``_Away`` where another try may have more luck, else ``ActionsError``."""
+        was_sent = False
+
+        async def run() -> list[_Row]:
+            nonlocal was_sent
+            async with self._pool.connection(timeout=limit_s) as connection:
+                was_sent = True
+                return await (await connection.execute(statement, params)).fetchall()
+
+        try:
+            return await asyncio.wait_for(run(), limit_s + 0.1)
+        except (PoolTimeout, PoolClosed) as error:
+            raise _Away(error, may_be_done=False) from error
+        except asyncio.TimeoutError as error:
+            raise _Away(error, may_be_done=was_sent) from error
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise _Away(error, may_be_done=False) from error
+        except psycopg.OperationalError as error:
+            if error.sqlstate == FORGOTTEN:
+                raise ActionsError(str(error)) from error
+            raise _Away(error, may_be_done=was_sent) from error
+        except psycopg.Error as error:
+            raise ActionsError(f"the database refused: {error}", blames_event=True) from error
+
     async def _listen(self) -> None:
         pause = FIRST_PAUSE_S
+        name = "auth-core actions listener"
         while True:
             try:
-                name = "auth-core actions listener"
-                async with await psycopg.AsyncConnection.connect(self._listen_url, autocommit=True, application_name=name) as connection:
+                connecting = psycopg.AsyncConnection.connect(self._listen_url, autocommit=True, application_name=name, **KEEPALIVE)
+                async with await connecting as connection:
                     await connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._reply_to.channel)))
                     self._hears.set()
                     pause = FIRST_PAUSE_S
-                    # What came meanwhile was told to nobody.
-                    await self._ask(list(self._waiting))
                     async for notification in connection.notifies():
-                        await self._hear(notification.payload)
-            except psycopg.Error as error:
+                        self._hear(notification.payload)
+            except Exception as error:  # whatever it is, somebody has to listen again
                 _log.warning("the listening connection was lost: %s", error)
             self._hears.clear()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _hear(self, payload: str) -> None:
-        unread: list[str] = []
-        for invocation_id, outcome in self._reply_to.read(payload):
-            if outcome is not None:
-                self._tell(invocation_id, outcome)
-            elif invocation_id in self._waiting:
-                unread.append(invocation_id)
-            elif self._enqueueing > 0:
-                unread.append(invocation_id)
-        await self._ask(unread)
+    def _hear(self, payload: str) -> None:
+        for invocation_id, result in self._reply_to.read(payload):
+            # One without an outcome is asked for with the next look.
+            if result is not None:
+                self._tell(invocation_id, result)
 
-    def _tell(self, invocation_id: str, outcome: Outcome) -> None:
-        result = self._waiting.get(invocation_id)
-        if result is None:
-            # Its enqueue is still on the way back.
-            if self._enqueueing > 0 and len(self._early) < EARLY:
-                self._early[invocation_id] = outcome
-        elif not result.done():
-            result.set_result(outcome)
+    def _tell(self, invocation_id: str, result: Told) -> None:
+        waiter = self._waiting.get(invocation_id)
+        if waiter is not None:
+            if not waiter.result.done():
+                waiter.result.set_result(result)
+        elif self._reporting > 0:
+            # Its enqueue is still on the way back. The oldest go first: who left will not come for them.
+            if len(self._early) >= EARLY:
+                del self._early[next(iter(self._early))]
+            self._early[invocation_id] = result
 
-    async def _ask(self, invocation_ids: list[str]) -> None:
-        if not invocation_ids:
-            return
-        try:
-            async with self._pool.connection() as connection:
-                rows = await connection.execute(RESULTS, (invocation_ids,))
-                for invocation_id, outcome in await rows.fetchall():
+    async def _look(self) -> None:
+        """Asks for what was not heard of: a notification may be lost, too large, or somebody else's."""
+        asked: set[str] = set()
+        while True:
+            await asyncio.sleep(SILENCE_S / 2)
+            waiting = {id for id, waiter in self._waiting.items() if not waiter.result.done()}
+            # Those that were here at the last look already.
+            ids, asked = sorted(waiting & asked), waiting
+            if not ids:
+                continue
+            try:
+                for invocation_id, outcome in await self._rows(RESULTS, (ids,), ANSWER_S):
                     if outcome is not None:
-                        self._tell(invocation_id, outcome)
-        except (psycopg.Error, PoolTimeout) as error:
-            _log.warning("results cannot be read: %s", error)
+                        self._tell(invocation_id, told(outcome))
+            except Exception as error:  # whatever it is, the next look may have more luck
+                _log.warning("results cannot be read: %s", error)
 
 
-def _fail(ask: _Ask, error: ActionsError) -> None:
-    if not ask.row.done():
-        ask.row.set_exception(error)
+def _fail(future: asyncio.Future[Any], error: ActionsError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody may have waited for it

@@ -6,19 +6,21 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any
 
-from . import ActionsError, AsyncClient
+from . import AsyncClient
 
 
-async def _report(client: AsyncClient, asked: dict[str, Any]) -> None:
-    line: dict[str, Any] = {"n": asked["n"]}
+async def _report(client: AsyncClient, line: str) -> None:
+    n = None
     try:
-        outcome = (await client.invoke(asked["project_id"], asked["trigger"], asked["event"])).outcome
-        line |= {"status": outcome["status"], "outcome": outcome}
-    except ActionsError as error:
-        line |= {"status": "error", "outcome": None, "error": str(error)}
-    print(json.dumps(line), flush=True)
+        asked = json.loads(line)
+        n = asked["n"]
+        answer = await client.invoke(asked["project_id"], asked["trigger"], asked["event"])
+        # The outcome as the database wrote it, whatever this language makes of its numbers.
+        said = f'{{"n":{json.dumps(n)},"status":{json.dumps(answer.outcome["status"])},"outcome":{answer.json}}}'
+    except Exception as error:
+        said = json.dumps({"n": n, "status": "error", "outcome": None, "error": str(error)})
+    print(said, flush=True)
 
 
 async def _main() -> None:
@@ -27,7 +29,7 @@ async def _main() -> None:
         reports = []
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             if line.strip():
-                reports.append(asyncio.create_task(_report(client, json.loads(line))))
+                reports.append(asyncio.create_task(_report(client, line)))
         await asyncio.gather(*reports)
 
 

@@ -41,6 +41,8 @@ class Answer:
     invocation_id: str | None
     action_id: str | None
     outcome: Outcome
+    #: The outcome as the database wrote it: numbers that a float cannot hold stand here as they were written.
+    json: str
 
     @property
     def allows(self) -> bool:

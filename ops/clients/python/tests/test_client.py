@@ -88,13 +88,42 @@ class Clients(unittest.IsolatedAsyncioTestCase):
                     await connection.execute("select pg_notify(%s, %s)", (client._reply_to.channel, payload))
             self.assertEqual((await waiting).outcome["source"], "fail_closed")
 
+    async def test_numbers_stay_as_they_were_written(self):
+        async with AsyncClient(URL) as client:
+            for n in ("9007199254740993", "1.10", "1e400", "0.12345678901234567890"):
+                answer = await client.invoke("acme", "pre_token_mint", plan("number", text=n))
+                self.assertIn(f'"n":{n}', answer.json.replace(" ", ""))
+
+    async def test_a_lost_notification_costs_little(self):
+        async with AsyncClient(URL) as client:
+            client._reply_to.read = lambda payload: []
+            began = time.monotonic()
+            answer = await client.invoke("acme", "pre_token_mint", plan("allow", n=1))
+        self.assertEqual(answer.outcome["status"], "ok")
+        self.assertLess(time.monotonic() - began, 1.8)
+
+    async def test_whoever_waits_when_it_is_closed_gets_an_error(self):
+        client = await AsyncClient(URL).__aenter__()
+        waiting = [asyncio.create_task(client.invoke("acme", "pre_authenticate", plan("hang"))) for _ in range(3)]
+        while len(client._waiting) < 3:
+            await asyncio.sleep(0.01)
+        await client.close()
+        for ended in await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 3):
+            self.assertIsInstance(ended, ActionsError)
+        with self.assertRaisesRegex(ActionsError, "closed"):
+            await client.invoke("acme", "pre_token_mint", {})
+
     async def test_what_is_wrong_is_an_error_that_says_so_and_costs_no_other(self):
         async with AsyncClient(URL) as client:
             wrong = [("acme", "pre_login", {}), ("acme", "pre_token_mint", {"trigger": "mine"}), ("acme", "pre_token_mint", {"x": {1}})]
+            deep: list = []
+            for _ in range(5_000):
+                deep = [deep]
+            wrong.append(("acme", "pre_token_mint", {"x": deep}))
             good = [("acme", "pre_token_mint", plan("allow", n=n)) for n in range(5)]
             answers = await asyncio.gather(*(client.invoke(*event) for event in good + wrong), return_exceptions=True)
         self.assertEqual([answer.outcome["status"] for answer in answers[:5]], ["ok"] * 5)
-        for error, word in zip(answers[5:], ("pre_login", "trigger", "JSON")):
+        for error, word in zip(answers[5:], ("pre_login", "trigger", "JSON", "JSON")):
             self.assertIsInstance(error, ActionsError)
             self.assertIn(word, str(error))
             self.assertTrue(error.blames_event)
@@ -119,11 +148,13 @@ class Small(unittest.TestCase):
         self.assertEqual(len(set(ids)), 100)
 
     def test_no_payload_breaks_the_listener(self):
-        reply_to = ReplyTo()
-        for payload in ("", "{", "7", "[7]", "[{}]", '[{"id":7}]'):
-            self.assertEqual(reply_to.read(payload), [])
-        self.assertEqual(reply_to.read(json.dumps([{"id": "inv_1", "token": reply_to.token, "outcome": {"x": 1}}])), [("inv_1", {"x": 1})])
-        self.assertEqual(reply_to.read('[{"id":"inv_1","token":"é"}]'), [("inv_1", None)])
+        reply_to, id = ReplyTo(), "inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B"
+        for payload in ("", "{", "7", "[7]", "[null]", "[{}]", '[{"id":7}]', '[{"id":"inv_1"}]', "[" * 5_000, '[{"id":"\\ud800"}]', "9" * 5_000):
+            self.assertEqual(reply_to.read(payload), [], payload[:50])
+        ours = [{"id": id, "token": reply_to.token, "outcome": {"decision": "deny"}}]
+        self.assertEqual([(i, t.outcome) for i, t in reply_to.read(json.dumps(ours))], [(id, {"decision": "deny"})])
+        for more in ({"token": "é"}, {"token": "\ud800"}, {"token": 7}, {"outcome": 7}, {"outcome": {"claims": {"n": 0.1}}}):
+            self.assertEqual(reply_to.read(json.dumps([ours[0] | more])), [(id, None)], more)
 
     def test_the_driver_reports_line_by_line(self):
         lines = [

@@ -4,24 +4,31 @@ import pg from "pg";
 
 import { newEventId } from "./ids.js";
 import { ActionsError, type Answer, type Outcome } from "./outcome.js";
-import { ReplyTo } from "./reply-to.js";
+import { ReplyTo, type Told } from "./reply-to.js";
 
-const ENQUEUE_MANY = "select invocation_id, event_id, action_id, outcome, wait_ms from actions.enqueue_many($1::text::json, $2)";
-const RESULTS = "select invocation_id, outcome from actions.results($1)";
-const ABANDON = "select outcome from actions.abandon($1)";
+const COLUMNS = "invocation_id, event_id, action_id, outcome::text as outcome, wait_ms";
+const EPOCH = "select actions.server_epoch() as epoch";
+const ENQUEUE_MANY = `select ${COLUMNS} from actions.enqueue_many($1::text::json, $2)`;
+const ENQUEUE_AGAIN = `select ${COLUMNS} from actions.enqueue_again($1::text[], $2::text[], $3::text[]::json[], $4::text[], $5, null, $6)`;
+const RESULTS = "select invocation_id, outcome::text as outcome from actions.results($1)";
+const ABANDON = "select outcome::text as outcome from actions.abandon($1)";
 
 /** For so long an event is reported again while the database is away. */
 const PATIENCE_MS = 5_000;
+/** How long one answer may take. */
+const ANSWER_MS = 3_000;
 /** Beyond an invocation's deadline, the database may take so long to say its outcome. */
 const GRACE_MS = 2_000;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
-/** While the listening connection is lost, outcomes are asked for so often. */
-const DEAF_MS = 500;
+/** So often outcomes are asked for that nothing was heard of: a notification may be lost, and a line may be dead. */
+const LOOK_MS = 250;
 /** The most events of one statement. */
 const BATCH = 128;
 /** Results that came before their invocation was known: so many are kept. */
 const EARLY = 10_000;
+/** A line that went dead is noticed sooner than the system would by itself. */
+const KEEPALIVE = { keepAlive: true, keepAliveInitialDelayMillis: 5_000 };
 
 export interface Options {
   /** URL of a login with the role `actions_core`; may go through a pooler. */
@@ -36,19 +43,34 @@ interface Row {
   invocation_id: string | null;
   event_id: string;
   action_id: string | null;
-  outcome: Outcome | null;
+  outcome: string | null;
   wait_ms: number;
 }
 
 interface Ask {
-  request: Record<string, unknown>;
+  request: { project_id: string; trigger: string; event: object; event_id: string };
   resolve: (row: Row) => void;
   reject: (error: ActionsError) => void;
 }
 
+/** Who waits for an invocation: several, where one event was reported twice here. */
 interface Waiter {
-  resolve: (outcome: Outcome) => void;
-  result: Promise<Outcome>;
+  count: number;
+  isOld: boolean;
+  resolve: (told: Told) => void;
+  reject: (error: ActionsError) => void;
+  result: Promise<Told>;
+}
+
+/** The database is away, or did not answer. */
+class Away extends Error {
+  constructor(
+    cause: unknown,
+    /** The statement had been sent. */
+    readonly mayBeDone: boolean,
+  ) {
+    super(text(cause), { cause });
+  }
 }
 
 /** Asks the fleet about auth events; one for a process, shared by everything in it. */
@@ -57,26 +79,29 @@ export class Client {
   readonly #listenUrl: string;
   readonly #replyTo = new ReplyTo();
   readonly #waiting = new Map<string, Waiter>();
-  readonly #early = new Map<string, Outcome>();
+  readonly #early = new Map<string, Told>();
   readonly #asked: Ask[] = [];
-  readonly #closing = new AbortController();
+  readonly #looking: NodeJS.Timeout;
   #reporting = 0;
   #isGathering = false;
-  #hears = false;
+  #isLooking = false;
+  #isClosed = false;
   #listener: pg.Client | undefined;
+  /** The server's epoch, learnt before anything was sent in it. */
+  #epoch: string | undefined;
 
   private constructor(options: Options) {
     this.#listenUrl = options.listenUrl ?? options.url;
     this.#pool = new pg.Pool({
       connectionString: options.url,
       max: options.connections ?? 4,
-      connectionTimeoutMillis: PATIENCE_MS,
-      query_timeout: PATIENCE_MS,
-      keepAlive: true,
+      connectionTimeoutMillis: ANSWER_MS,
       application_name: "auth-core actions client",
+      ...KEEPALIVE,
     });
     // An idle connection that breaks is no error of anybody: the pool opens another.
     this.#pool.on("error", () => {});
+    this.#looking = setInterval(() => void this.#look(), LOOK_MS).unref();
   }
 
   /** Connects and listens. */
@@ -91,12 +116,15 @@ export class Client {
     return client;
   }
 
-  /** Stops listening and closes the connections. */
+  /** Stops listening and closes the connections. Whoever still waits gets an error. */
   async close(): Promise<void> {
-    this.#closing.abort();
-    const listener = this.#listener;
-    this.#listener = undefined;
-    await Promise.allSettled([listener?.end(), this.#pool.end()]);
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearInterval(this.#looking);
+    const closed = new ActionsError("the client was closed");
+    for (const ask of this.#asked.splice(0)) ask.reject(closed);
+    for (const waiter of this.#waiting.values()) waiter.reject(closed);
+    await Promise.allSettled([this.#listener?.end(), this.#pool.end()]);
   }
 
   /**
@@ -106,6 +134,7 @@ export class Client {
    * process. Throws `ActionsError` where the database refuses or does not answer.
    */
   async invoke(projectId: string, trigger: string, event: object, eventId: string = newEventId()): Promise<Answer> {
+    if (this.#isClosed) throw new ActionsError("the client was closed");
     this.#reporting += 1;
     let row: Row;
     let waiter: Waiter | undefined;
@@ -121,24 +150,31 @@ export class Client {
     }
     const { invocation_id: invocationId, event_id, action_id: actionId } = row;
     if (waiter === undefined || invocationId === null) {
-      return { eventId: event_id, invocationId, actionId, outcome: row.outcome as Outcome };
+      return { eventId: event_id, invocationId, actionId, ...told(row.outcome ?? "") };
     }
     try {
-      return { eventId: event_id, invocationId, actionId, outcome: await this.#wait(invocationId, waiter.result, row.wait_ms) };
+      return { eventId: event_id, invocationId, actionId, ...(await this.#wait(invocationId, waiter.result, row.wait_ms)) };
     } finally {
-      this.#waiting.delete(invocationId);
+      waiter.count -= 1;
+      if (waiter.count === 0) this.#waiting.delete(invocationId);
     }
   }
 
   #waiter(id: string): Waiter {
     const known = this.#waiting.get(id);
-    if (known) return known;
-    let resolve: (outcome: Outcome) => void = () => {};
-    const result = new Promise<Outcome>((resolved) => (resolve = resolved));
-    const waiter = { resolve, result };
+    if (known) {
+      known.count += 1;
+      return known;
+    }
+    let [resolve, reject]: [Waiter["resolve"], Waiter["reject"]] = [() => {}, () => {}];
+    const result = new Promise<Told>((resolved, rejected) => ([resolve, reject] = [resolved, rejected]));
+    // Somebody awaits it in a moment.
+    result.catch(() => {});
+    const waiter = { count: 1, isOld: false, resolve, reject, result };
     this.#waiting.set(id, waiter);
     const early = this.#early.get(id);
     if (early) resolve(early);
+    this.#early.delete(id);
     return waiter;
   }
 
@@ -151,53 +187,97 @@ export class Client {
       try {
         await this.#report(batch);
       } catch (error) {
-        const failed = error as ActionsError;
+        const failed = asActionsError(error);
         // One wrong event refuses the statement, and must not cost the others.
         for (const ask of batch) {
           if (batch.length === 1 || !failed.blamesEvent) ask.reject(failed);
-          else await this.#report([ask]).catch((own: ActionsError) => ask.reject(own));
+          else await this.#report([ask]).catch((own: unknown) => ask.reject(asActionsError(own)));
         }
       }
     }
     this.#isGathering = false;
   }
 
-  /** The same event ids again are the same invocations, so an answer that got lost is asked for again. */
   async #report(batch: Ask[]): Promise<void> {
-    let requests: string;
+    const requests = batch.map((ask) => ask.request);
+    let events: string[];
+    let json: string;
     try {
-      requests = JSON.stringify(batch.map((ask) => ask.request));
+      events = requests.map((request) => JSON.stringify(request.event));
+      json = JSON.stringify(requests);
     } catch (error) {
       throw new ActionsError(`the event is no JSON: ${text(error)}`, true, { cause: error });
     }
-    const { rows } = await this.#patiently<Row>(ENQUEUE_MANY, [requests, this.#replyTo.text], Date.now() + PATIENCE_MS);
-    if (rows.length !== batch.length) throw new ActionsError("enqueue answered with too few rows");
+    const [projects, triggers, ids] = [requests.map((r) => r.project_id), requests.map((r) => r.trigger), requests.map((r) => r.event_id)];
+    // Where an answer got lost, the epoch in which it was asked for.
+    let lost: string | undefined;
+    const rows = await this.#patiently(Date.now() + PATIENCE_MS, async () => {
+      if (lost !== undefined) {
+        // The same event ids again are the same invocations; what a crash may have forgotten is refused.
+        return this.#rows<Row>(ENQUEUE_AGAIN, [projects, triggers, events, ids, this.#replyTo.text, lost], ANSWER_MS);
+      }
+      const epoch = (this.#epoch ??= (await this.#rows<{ epoch: string }>(EPOCH, [], ANSWER_MS))[0]?.epoch);
+      try {
+        return await this.#rows<Row>(ENQUEUE_MANY, [json, this.#replyTo.text], ANSWER_MS);
+      } catch (error) {
+        this.#epoch = undefined;
+        if (error instanceof Away && error.mayBeDone) lost = epoch;
+        throw error;
+      }
+    });
+    if (rows.length !== batch.length) throw new ActionsError("enqueue answered with another number of rows");
     batch.forEach((ask, n) => ask.resolve(rows[n] as Row));
   }
 
-  async #wait(id: string, result: Promise<Outcome>, waitMs: number): Promise<Outcome> {
-    const deadline = Date.now() + waitMs;
-    for (let left = waitMs; left > 0; left = deadline - Date.now()) {
-      const heard = await Promise.race([result, later(Math.min(left, DEAF_MS))]);
+  async #wait(id: string, result: Promise<Told>, waitMs: number): Promise<Told> {
+    const stop = new AbortController();
+    const late = sleep(waitMs, null, { signal: stop.signal }).catch(() => null);
+    try {
+      const heard = await Promise.race([result, late]);
       if (heard) return heard;
-      if (!this.#hears) await this.#read([id]);
+    } finally {
+      stop.abort();
     }
-    const { rows } = await this.#patiently<{ outcome: Outcome }>(ABANDON, [id], Date.now() + GRACE_MS);
-    const outcome = rows[0]?.outcome;
-    if (!outcome) throw new ActionsError(`there is no final outcome of ${id}`);
-    return outcome;
+    const last = Date.now() + GRACE_MS;
+    const abandoned = this.#patiently(last, () => this.#rows<{ outcome: string | null }>(ABANDON, [id], Math.max(last - Date.now(), 100)));
+    const ended = abandoned.then((rows) => told(rows[0]?.outcome ?? ""));
+    // A result that comes after all is the same one.
+    return Promise.any([ended, result]).catch((error: AggregateError) => Promise.reject(asActionsError(error.errors[0])));
   }
 
-  /** Runs a statement again until `last` while the database is away; what is wrong is an error at once. */
-  async #patiently<T extends pg.QueryResultRow>(sql: string, values: unknown[], last: number): Promise<pg.QueryResult<T>> {
+  /** Tries again until `last` while the database is away. */
+  async #patiently<T>(last: number, attempt: () => Promise<T>): Promise<T> {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       try {
-        return await this.#pool.query<T>(sql, values);
+        return await attempt();
       } catch (error) {
-        if (!isPassing(error)) throw new ActionsError(`the database refused: ${text(error)}`, true, { cause: error });
-        if (Date.now() + pause > last) throw new ActionsError(`the database does not answer: ${text(error)}`, false, { cause: error });
+        if (!(error instanceof Away)) throw error;
+        if (Date.now() + pause > last || this.#isClosed) {
+          throw new ActionsError(`the database does not answer: ${error.message}`, false, { cause: error });
+        }
         await sleep(pause);
       }
+    }
+  }
+
+  /** Runs one statement. Throws `Away` where another try may have more luck, else `ActionsError`. */
+  async #rows<T extends pg.QueryResultRow>(sql: string, values: unknown[], limitMs: number): Promise<T[]> {
+    let connection: pg.PoolClient;
+    try {
+      connection = await this.#pool.connect();
+    } catch (error) {
+      throw failure(error, false);
+    }
+    try {
+      const query = { text: sql, values, query_timeout: limitMs } as pg.QueryConfig;
+      const { rows } = await connection.query<T>(query);
+      connection.release();
+      return rows;
+    } catch (error) {
+      const failed = failure(error, true);
+      // What broke, or did not answer, is not used again.
+      connection.release(failed instanceof Away);
+      throw failed;
     }
   }
 
@@ -205,30 +285,35 @@ export class Client {
     const listener = new pg.Client({
       connectionString: this.#listenUrl,
       connectionTimeoutMillis: PATIENCE_MS,
-      keepAlive: true,
       application_name: "auth-core actions listener",
+      ...KEEPALIVE,
     });
     let isLost = false;
     const lost = () => {
       if (isLost) return;
       isLost = true;
-      this.#hears = false;
-      void listener.end().catch(() => {});
-      if (listener === this.#listener && !this.#closing.signal.aborted) void this.#listenAgain();
+      if (listener === this.#listener) {
+        this.#listener = undefined;
+        void listener.end().catch(() => {});
+        void this.#listenAgain();
+      }
     };
     listener.on("error", lost).on("end", lost);
-    listener.on("notification", ({ payload }) => void this.#hear(payload ?? ""));
-    await listener.connect();
-    await listener.query(`listen ${pg.escapeIdentifier(this.#replyTo.channel)}`);
+    listener.on("notification", ({ payload }) => this.#hear(payload ?? ""));
+    try {
+      await listener.connect();
+      await listener.query(`listen ${pg.escapeIdentifier(this.#replyTo.channel)}`);
+      if (isLost || this.#isClosed) throw new Error("the connection is not needed, or broke at once");
+    } catch (error) {
+      isLost = true;
+      await listener.end().catch(() => {});
+      throw error;
+    }
     this.#listener = listener;
-    this.#hears = true;
-    // What came meanwhile was told to nobody.
-    await this.#read([...this.#waiting.keys()]);
-    if (isLost) void this.#listenAgain();
   }
 
   async #listenAgain(): Promise<void> {
-    for (let pause = FIRST_PAUSE_MS; !this.#closing.signal.aborted; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+    for (let pause = FIRST_PAUSE_MS; !this.#isClosed; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       try {
         return await this.#listen();
       } catch {
@@ -237,48 +322,73 @@ export class Client {
     }
   }
 
-  async #hear(payload: string): Promise<void> {
-    const unread: string[] = [];
-    for (const { id, outcome } of this.#replyTo.read(payload)) {
-      if (outcome) this.#tell(id, outcome);
-      else if (this.#waiting.has(id) || this.#reporting > 0) unread.push(id);
-    }
-    await this.#read(unread);
+  #hear(payload: string): void {
+    // One without an outcome is asked for with the next look.
+    for (const { id, told } of this.#replyTo.read(payload)) if (told) this.#tell(id, told);
   }
 
-  #tell(id: string, outcome: Outcome): void {
+  #tell(id: string, told: Told): void {
     const waiter = this.#waiting.get(id);
-    if (waiter) waiter.resolve(outcome);
-    // Its enqueue is still on the way back.
-    else if (this.#reporting > 0 && this.#early.size < EARLY) this.#early.set(id, outcome);
+    if (waiter) return waiter.resolve(told);
+    if (this.#reporting === 0) return;
+    // Its enqueue is still on the way back. The oldest go first: who left will not come for them.
+    const [oldest] = this.#early.keys();
+    if (this.#early.size >= EARLY && oldest !== undefined) this.#early.delete(oldest);
+    this.#early.set(id, told);
   }
 
-  /** What cannot be read now is read at the deadline. */
-  async #read(ids: string[]): Promise<void> {
-    if (ids.length === 0) return;
+  /** Asks for what was not heard of: a notification may be lost, too large, or somebody else's. */
+  async #look(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    const ids: string[] = [];
+    for (const [id, waiter] of this.#waiting) {
+      if (waiter.isOld) ids.push(id);
+      waiter.isOld = true;
+    }
     try {
-      const { rows } = await this.#pool.query<{ invocation_id: string; outcome: Outcome | null }>(RESULTS, [ids]);
-      for (const { invocation_id, outcome } of rows) if (outcome) this.#tell(invocation_id, outcome);
+      if (ids.length > 0) {
+        for (const row of await this.#rows<{ invocation_id: string; outcome: string | null }>(RESULTS, [ids], ANSWER_MS)) {
+          if (row.outcome !== null) this.#tell(row.invocation_id, told(row.outcome));
+        }
+      }
     } catch {
-      // Nobody is told, and everybody asks again.
+      // The next look may have more luck, and at the deadline everybody asks for himself.
+    } finally {
+      this.#isLooking = false;
     }
   }
 }
 
 /** Classes of errors that say that the request, the login or the schema is at fault. */
 const FAULTS = ["22", "23", "28", "3D", "3F", "42", "54"];
+/** The server crashed after something was asked, and knows nothing of it. */
+const FORGOTTEN = "08007";
 
-function isPassing(error: unknown): boolean {
+function failure(error: unknown, wasSent: boolean): Away | ActionsError {
   const code = (error as { code?: unknown }).code;
-  return !(typeof code === "string" && code.length === 5 && FAULTS.some((fault) => code.startsWith(fault)));
+  if (typeof code === "string" && code.length === 5) {
+    if (code === FORGOTTEN) return new ActionsError(text(error), false, { cause: error });
+    if (FAULTS.some((fault) => code.startsWith(fault))) return new ActionsError(`the database refused: ${text(error)}`, true, { cause: error });
+    // Read only after a failover: nothing was done.
+    if (code === "25006") return new Away(error, false);
+  }
+  return new Away(error, wasSent);
+}
+
+function asActionsError(error: unknown): ActionsError {
+  return error instanceof ActionsError ? error : new ActionsError(`the event cannot be reported: ${text(error)}`, false, { cause: error });
+}
+
+function told(json: string): Told {
+  try {
+    return { outcome: JSON.parse(json) as Outcome, json };
+  } catch (error) {
+    throw new ActionsError(`the outcome cannot be read: ${text(error)}`, false, { cause: error });
+  }
 }
 
 function text(error: unknown): string {
   const { message, detail } = error as { message?: string; detail?: string };
   return [message || String(error), detail].filter(Boolean).join("; ");
-}
-
-async function later(ms: number): Promise<null> {
-  await sleep(ms);
-  return null;
 }

@@ -23,6 +23,8 @@ export interface Answer {
   invocationId: string | null;
   actionId: string | null;
   outcome: Outcome;
+  /** The outcome as the database wrote it: numbers that JavaScript cannot hold stand here as they were written. */
+  json: string;
 }
 
 /** There is no outcome. What auth-core does then is its own policy: nobody decided. */

@@ -5,8 +5,17 @@ import type { Outcome } from "./outcome.js";
 /** A result in a notification; without an outcome where it has to be asked for. */
 export interface Result {
   id: string;
-  outcome: Outcome | null;
+  told: Told | null;
 }
+
+/** An outcome, and its JSON as the database wrote it. */
+export interface Told {
+  outcome: Outcome;
+  json: string;
+}
+
+/** A number that JavaScript may not hold as it was written. */
+const DELICATE = /[0-9]{16}|[0-9][.eE]/;
 
 /** A random channel, and a random token that every result for us carries. */
 export class ReplyTo {
@@ -23,9 +32,10 @@ export class ReplyTo {
       return [];
     }
     if (!Array.isArray(elements)) return [];
-    return (elements as { id?: unknown; token?: unknown; outcome?: Outcome }[])
-      .filter((element) => typeof element?.id === "string")
-      .map((element) => ({ id: element.id as string, outcome: this.#isOurs(element.token) ? (element.outcome ?? null) : null }));
+    const isExact = !DELICATE.test(payload);
+    return (elements as { id?: unknown; token?: unknown; outcome?: unknown }[])
+      .filter((element) => typeof element?.id === "string" && /^inv_[0-9A-Z]{26}$/.test(element.id))
+      .map(({ id, token, outcome }) => ({ id: id as string, told: isExact && this.#isOurs(token) ? tell(outcome) : null }));
   }
 
   #isOurs(token: unknown): boolean {
@@ -33,4 +43,9 @@ export class ReplyTo {
     const own = Buffer.from(this.token);
     return given.length === own.length && timingSafeEqual(given, own);
   }
+}
+
+function tell(outcome: unknown): Told | null {
+  if (typeof outcome !== "object" || outcome === null || Array.isArray(outcome)) return null;
+  return { outcome: outcome as Outcome, json: JSON.stringify(outcome) };
 }

@@ -111,6 +111,32 @@ test("an outcome of somebody else's is not believed", () =>
     assert.equal((await waiting).outcome.source, "fail_closed");
   }));
 
+test("numbers stay as they were written", () =>
+  withClient(async (client) => {
+    for (const n of ["9007199254740993", "1.10", "1e400"]) {
+      const { json } = await client.invoke("acme", "pre_token_mint", plan("number", { text: n }));
+      assert.ok(json.includes(`"n":${n}`) || json.includes(`"n": ${n}`), json);
+    }
+  }));
+
+test("whoever waits when it is closed gets an error, and a closed client stays closed", async () => {
+  const client = await Client.connect(URL_);
+  const waiting = client.invoke("acme", "pre_authenticate", plan("hang"));
+  await sleep(200);
+  const [ended] = await Promise.allSettled([waiting, client.close()]);
+  assert.equal(ended?.status, "rejected");
+  await assert.rejects(client.invoke("acme", "pre_token_mint", {}), /closed/);
+});
+
+test("closed while it connects again, it leaves no connection behind", async () => {
+  const client = await Client.connect(URL_);
+  await query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'auth-core actions listener'");
+  await sleep(20);
+  await client.close();
+  await sleep(500);
+  assert.equal(await query("select from pg_stat_activity where application_name like 'auth-core actions %'"), 0);
+});
+
 test("what is wrong is an error that says so, and costs no other", () =>
   withClient(async (client) => {
     const circle: Record<string, unknown> = {};
@@ -139,9 +165,15 @@ test("ids are as the fleet makes them", () => {
 
 test("no payload breaks the listener", () => {
   const replyTo = new ReplyTo();
-  for (const payload of ["", "{", "7", "[7]", "[null]", "[{}]", '[{"id":7}]']) assert.deepEqual(replyTo.read(payload), []);
-  const ours = JSON.stringify([{ id: "inv_1", token: replyTo.token, outcome: { decision: "deny" } }]);
-  assert.deepEqual(replyTo.read(ours), [{ id: "inv_1", outcome: { decision: "deny" } }]);
+  const id = "inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B";
+  for (const payload of ["", "{", "7", "[7]", "[null]", "[{}]", '[{"id":7}]', '[{"id":"inv_1"}]', "[".repeat(5_000)]) {
+    assert.deepEqual(replyTo.read(payload), [], payload.slice(0, 50));
+  }
+  const ours = { id, token: replyTo.token, outcome: { decision: "deny" } };
+  assert.deepEqual(replyTo.read(JSON.stringify([ours])), [{ id, told: { outcome: { decision: "deny" }, json: '{"decision":"deny"}' } }]);
+  for (const more of [{ token: "é" }, { token: "\ud800" }, { token: 7 }, { outcome: 7 }, { outcome: { n: 0.1 } }]) {
+    assert.deepEqual(replyTo.read(JSON.stringify([{ ...ours, ...more }])), [{ id, told: null }], JSON.stringify(more));
+  }
 });
 
 test("the driver reports line by line", async () => {

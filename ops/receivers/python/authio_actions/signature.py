@@ -58,4 +58,4 @@ def sign(secret: str, body: bytes, now: float | None = None) -> str:
 
 
 def _mac(secret: str, at: str, body: bytes) -> str:
-    return hmac.new(secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return hmac.new(secret.encode("utf-8", "surrogatepass"), at.encode() + b"." + body, hashlib.sha256).hexdigest()
