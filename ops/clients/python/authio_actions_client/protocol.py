@@ -38,6 +38,7 @@ KEEPALIVE: dict[str, Any] = {
 }  # fmt: skip
 
 _ID = re.compile(r"inv_[0-9A-Z]{26}", re.ASCII)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 #: A number that a float, or another language, may not hold as it was written.
 _DELICATE = re.compile(r"[0-9]{16}|[0-9][.eE]")
 
@@ -84,7 +85,7 @@ class ReplyTo:
             elements: Any = json.loads(payload)
         except (ValueError, RecursionError):
             return []
-        is_exact = _DELICATE.search(payload) is None
+        is_exact = _DELICATE.search(_STRING.sub("", payload)) is None
         found: list[tuple[str, Told | None]] = []
         for element in elements if isinstance(elements, list) else []:
             if not isinstance(element, dict):

@@ -151,8 +151,10 @@ class Small(unittest.TestCase):
         reply_to, id = ReplyTo(), "inv_01JD3X6G8Q7N9V8R2M4T6W8Y0B"
         for payload in ("", "{", "7", "[7]", "[null]", "[{}]", '[{"id":7}]', '[{"id":"inv_1"}]', "[" * 5_000, '[{"id":"\\ud800"}]', "9" * 5_000):
             self.assertEqual(reply_to.read(payload), [], payload[:50])
-        ours = [{"id": id, "token": reply_to.token, "outcome": {"decision": "deny"}}]
-        self.assertEqual([(i, t.outcome) for i, t in reply_to.read(json.dumps(ours))], [(id, {"decision": "deny"})])
+        ours = [{"id": id, "token": reply_to.token, "outcome": {"decision": "deny", "reason": '"1e5 \\" 0.5'}}]
+        for reply_to.token in ("1e5" * 10, "7" * 32):
+            ours[0]["token"] = reply_to.token
+            self.assertEqual([(i, t and t.outcome) for i, t in reply_to.read(json.dumps(ours))], [(id, ours[0]["outcome"])])
         for more in ({"token": "é"}, {"token": "\ud800"}, {"token": 7}, {"outcome": 7}, {"outcome": {"claims": {"n": 0.1}}}):
             self.assertEqual(reply_to.read(json.dumps([ours[0] | more])), [(id, None)], more)
 

@@ -14,6 +14,7 @@ export interface Told {
   json: string;
 }
 
+const STRINGS = /"(?:[^"\\]|\\.)*"/g;
 /** A number that JavaScript may not hold as it was written. */
 const DELICATE = /[0-9]{16}|[0-9][.eE]/;
 
@@ -32,7 +33,7 @@ export class ReplyTo {
       return [];
     }
     if (!Array.isArray(elements)) return [];
-    const isExact = !DELICATE.test(payload);
+    const isExact = !DELICATE.test(payload.replaceAll(STRINGS, ""));
     return (elements as { id?: unknown; token?: unknown; outcome?: unknown }[])
       .filter((element) => typeof element?.id === "string" && /^inv_[0-9A-Z]{26}$/.test(element.id))
       .map(({ id, token, outcome }) => ({ id: id as string, told: isExact && this.#isOurs(token) ? tell(outcome) : null }));

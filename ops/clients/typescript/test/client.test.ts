@@ -169,8 +169,13 @@ test("no payload breaks the listener", () => {
   for (const payload of ["", "{", "7", "[7]", "[null]", "[{}]", '[{"id":7}]', '[{"id":"inv_1"}]', "[".repeat(5_000)]) {
     assert.deepEqual(replyTo.read(payload), [], payload.slice(0, 50));
   }
+  for (let n = 0; n < 100; n += 1) {
+    const lucky = new ReplyTo();
+    const outcome = { decision: "deny", reason: '"1e5 \\" 0.5', code: "7".repeat(16) };
+    const told = { outcome, json: JSON.stringify(outcome) };
+    assert.deepEqual(lucky.read(JSON.stringify([{ id, token: lucky.token, outcome }])), [{ id, told }], lucky.token);
+  }
   const ours = { id, token: replyTo.token, outcome: { decision: "deny" } };
-  assert.deepEqual(replyTo.read(JSON.stringify([ours])), [{ id, told: { outcome: { decision: "deny" }, json: '{"decision":"deny"}' } }]);
   for (const more of [{ token: "é" }, { token: "\ud800" }, { token: 7 }, { outcome: 7 }, { outcome: { n: 0.1 } }]) {
     assert.deepEqual(replyTo.read(JSON.stringify([{ ...ours, ...more }])), [{ id, told: null }], JSON.stringify(more));
   }
