@@ -15,9 +15,9 @@ grant usage on schema actions_private to actions_worker, actions_janitor, action
 
 -- auth-core: ask, wait, abandon.
 grant execute on function
-  actions.enqueue(text, text, json, text, text), actions.enqueue_many(json, text),
-  actions.enqueue_many(text[], text[], json[], text[], text, uuid),
-  actions.server_epoch(), actions.enqueue_again(text[], text[], json[], text[], text, uuid, uuid),
+  actions.enqueue(text, text, json, text, text, text), actions.enqueue_many(json, text),
+  actions.enqueue_many(text[], text[], json[], text[], text, uuid, text[]),
+  actions.server_epoch(), actions.enqueue_again(text[], text[], json[], text[], text, uuid, uuid, text[]),
   actions.result(text), actions.results(text[]), actions.abandon(text), actions.abandon_many(text[])
 to actions_core;
 

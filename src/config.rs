@@ -88,6 +88,7 @@ pub struct Config {
     pub alerts: Alerts,
     pub console: Console,
     pub metrics: Metrics,
+    pub telemetry: Telemetry,
     pub log: Log,
 }
 
@@ -95,7 +96,9 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Database {
     pub url: Option<Hidden>,
+    pub url_file: Option<PathBuf>,
     pub listen_url: Option<Hidden>,
+    pub listen_url_file: Option<PathBuf>,
     pub max_connections: usize,
     pub max_connection_age_s: u64,
     pub prepared_statements: bool,
@@ -169,6 +172,7 @@ pub struct Retention {
 #[serde(deny_unknown_fields)]
 pub struct Smtp {
     pub url: Option<Hidden>,
+    pub url_file: Option<PathBuf>,
     pub from: Option<String>,
 }
 
@@ -176,6 +180,7 @@ pub struct Smtp {
 #[serde(deny_unknown_fields)]
 pub struct Alerts {
     pub webhook_url: Option<Hidden>,
+    pub webhook_url_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -301,6 +306,27 @@ pub struct Metrics {
     pub listen: SocketAddr,
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Telemetry {
+    fn check(&self) -> Result<(), ConfigError> {
+        let Some(text) = &self.otlp_endpoint else { return Ok(()) };
+        let is_base = url::Url::parse(text).is_ok_and(|url| {
+            let has_credentials = !url.username().is_empty() || url.password().is_some();
+            ["http", "https"].contains(&url.scheme()) && !has_credentials && url.query().is_none() && url.fragment().is_none()
+        });
+        if !is_base || text.contains(char::is_whitespace) {
+            let accepted = "an http:// or https:// URL without credentials, ? and #, such as http://127.0.0.1:4318";
+            return Err(ConfigError::new("telemetry.otlp_endpoint", "invalid", accepted));
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -329,9 +355,33 @@ impl Config {
         for (name, value) in environment {
             layers = merge_variable(layers, &name, &value)?;
         }
-        let config: Self = layers.extract().map_err(|error| from_figment(&layers, &error))?;
+        let mut config: Self = layers.extract().map_err(|error| from_figment(&layers, &error))?;
+        config.read_files()?;
         config.check()?;
         Ok(config)
+    }
+
+    /// What holds a secret may stand in a file of its own, as service managers and orchestrators hand them out.
+    fn read_files(&mut self) -> Result<(), ConfigError> {
+        let Self { database, smtp, alerts, .. } = self;
+        for (key, value, file) in [
+            ("database.url", &mut database.url, &database.url_file),
+            ("database.listen_url", &mut database.listen_url, &database.listen_url_file),
+            ("smtp.url", &mut smtp.url, &smtp.url_file),
+            ("alerts.webhook_url", &mut alerts.webhook_url, &alerts.webhook_url_file),
+        ] {
+            let Some(path) = file else { continue };
+            if value.is_some() {
+                return Err(ConfigError::new(key, format!("given together with {key}_file"), "one of the two"));
+            }
+            let unreadable = |why: String| ConfigError::new(format!("{key}_file"), why, "the path of a readable file with the URL in it");
+            let text = std::fs::read_to_string(path).map_err(|error| unreadable(format!("{}: {error}", path.display())))?;
+            if text.trim().is_empty() {
+                return Err(unreadable(format!("{}: it is empty", path.display())));
+            }
+            *value = Some(Hidden::from(text.trim()));
+        }
+        Ok(())
     }
 
     /// The root keys, from the key itself or from the file.
@@ -380,6 +430,7 @@ impl Config {
         range("retention.candidate_days", self.retention.candidate_days, 1, 3_650, " days")?;
         range("kill_switch.probe_every_s", self.kill_switch.probe_every_s, 1, 3_600, " seconds")?;
         self.alerts.check()?;
+        self.telemetry.check()?;
         for (key, url) in [("database.url", &self.database.url), ("database.listen_url", &self.database.listen_url)] {
             if let Some(url) = url
                 && !(url.reveal().starts_with("postgres://") || url.reveal().starts_with("postgresql://"))
@@ -583,6 +634,8 @@ mod tests {
             ("ACTIONS_EGRESS__DNS_SERVERS", r#"["1.1.1.1"]"#, "egress.dns_servers", "1.1.1.1", "ip:port"),
             ("ACTIONS_METRICS__LISTEN", "9464", "metrics.listen", "9464", "ip:port"),
             ("ACTIONS_METRICS__LISTEN", "localhost:9464", "metrics.listen", "localhost:9464", "ip:port"),
+            ("ACTIONS_TELEMETRY__OTLP_ENDPOINT", "collector:4318", "telemetry.otlp_endpoint", "invalid", "an http:// or https:// URL"),
+            ("ACTIONS_TELEMETRY__OTLP_ENDPOINT", "http://u:hunter2@h:4318", "telemetry.otlp_endpoint", "invalid", "without credentials"),
             ("ACTIONS_SECRETS__ROOT_KEYS", "k1:abc", "secrets.root_keys", "64 lower-case hex", ""),
         ] {
             let error = load(&[(variable, value)]).unwrap_err();
@@ -596,6 +649,30 @@ mod tests {
     fn what_is_missing_is_named_with_the_variable_to_set() {
         let text = load(&[]).unwrap().database.url().unwrap_err().clone().to_string();
         assert!(text.contains("database.url") && text.contains("ACTIONS_DATABASE__URL"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_may_stand_in_a_file_of_its_own_and_never_twice() {
+        let file = std::env::temp_dir().join(format!("authio-actions-config-{}", uuid::Uuid::new_v4().simple()));
+        let path = file.display().to_string();
+        for (key, url, of) in [
+            ("ACTIONS_DATABASE__URL", "postgres://u:hunter2@h/d", (|config| config.database.url) as fn(Config) -> Option<Hidden>),
+            ("ACTIONS_DATABASE__LISTEN_URL", "postgres://u:hunter2@h/d", |config| config.database.listen_url),
+            ("ACTIONS_SMTP__URL", "smtps://u:hunter2@h", |config| config.smtp.url),
+            ("ACTIONS_ALERTS__WEBHOOK_URL", "https://h/hunter2", |config| config.alerts.webhook_url),
+        ] {
+            let key_file = format!("{key}_FILE");
+            std::fs::write(&file, format!("{url}\n")).unwrap();
+            assert_eq!(of(load(&[(&key_file, &path)]).unwrap()), Some(Hidden::from(url)), "{key}");
+            let text = load(&[(key, url), (&key_file, &path)]).unwrap_err().to_string();
+            assert!(text.contains("one of the two") && !text.contains("hunter2"), "{text}");
+            std::fs::write(&file, "\n").unwrap();
+            let text = load(&[(&key_file, &path)]).unwrap_err().to_string();
+            assert!(text.contains("it is empty") && text.contains("_file: "), "{text}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        let text = load(&[("ACTIONS_SMTP__URL_FILE", &path)]).unwrap_err().to_string();
+        assert!(text.contains("smtp.url_file") && text.contains("No such file"), "{text}");
     }
 
     #[test]
@@ -639,7 +716,7 @@ mod tests {
                 refused += 1;
                 assert_eq!(error.key, *key, "{variable}={value}: {error}");
                 assert!(!error.given.is_empty() && !error.accepted.is_empty(), "{variable}={value}: {error}");
-                let is_open = ["dashboard.url", "console.public_url", "secrets.root_keys_file"].contains(&key.as_str());
+                let is_open = ["dashboard.url", "console.public_url"].contains(&key.as_str()) || key.ends_with("_file");
                 let is_secret = (key.contains("url") || key.contains("root_keys")) && !is_open;
                 assert!(!(is_secret && error.to_string().contains("hunter2")), "{error}");
             }

@@ -9,8 +9,8 @@
 -- Not among the tables: the function of the release before returns the type as it was, until both change at once.
 do $$
 begin
-  if not exists (select from pg_attribute where attrelid = 'actions_private.claimed'::regclass and attname = 'canary') then
-    alter type actions_private.claimed add attribute canary boolean, add attribute shadow_version integer;
+  if not exists (select from pg_attribute where attrelid = 'actions_private.claimed'::regclass and attname = 'trace_parent') then
+    alter type actions_private.claimed add attribute canary boolean, add attribute shadow_version integer, add attribute trace_parent text;
   end if;
 end
 $$;
@@ -105,7 +105,7 @@ begin
       set claim_token = claim.token, claimed_at = clock_timestamp(), worker = claim.worker
       where q.ctid = any (taken)
       returning q.id, q.event_id, q.project_id, q.trigger, q.action_id, q.action_version, q.test, q.event,
-        q.reply_to, q.enqueued_at, q.deadline_at, q.claimed_at, q.canary
+        q.reply_to, q.enqueued_at, q.deadline_at, q.claimed_at, q.canary, q.trace_parent
     )
     select c.id, coalesce(c.event_id, 'evt_' || substr(c.id, 5)), c.project_id, a.project_revision, c.trigger, c.action_id, c.action_version, c.test, c.event::text,
       c.reply_to, c.enqueued_at, date_part('epoch', c.deadline_at - c.claimed_at) * 1000,
@@ -114,7 +114,8 @@ begin
       case when a.previous_secret_until > c.claimed_at then a.previous_secret_version end, a.previous_secret_key_id,
       a.secret_seen_at is not null, c.canary is true,
       -- Null and something else is not known without the something else, which would look into each event.
-      case when a.shadow_version is null or c.test then null when (a.shadow_percent = 100 or actions_private.side_of(c.event, coalesce(c.event_id, 'evt_' || substr(c.id, 5))) < a.shadow_percent) then a.shadow_version end
+      case when a.shadow_version is null or c.test then null when (a.shadow_percent = 100 or actions_private.side_of(c.event, coalesce(c.event_id, 'evt_' || substr(c.id, 5))) < a.shadow_percent) then a.shadow_version end,
+      c.trace_parent
     from claimed as c
     -- However few actions the planner believes there are, it goes from the invocations to them.
     cross join lateral (select * from actions_private.actions as a where a.id = c.action_id offset 0) as a;

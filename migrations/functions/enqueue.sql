@@ -1,7 +1,20 @@
 -- What auth-core calls to report an event: enqueue, enqueue_many.
 
+-- Before there were traces, both had an argument fewer; who prepared a call of them then has the new ones.
+drop function if exists actions.enqueue_many(text[], text[], json[], text[], text, uuid);
+drop function if exists actions.enqueue(text, text, json, text, text);
+
+create or replace function actions_private.as_trace_parent(given text) returns text
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+begin atomic
+  select case when given ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}($|-)' then left(given, 200) end;
+end;
+comment on function actions_private.as_trace_parent(text) is
+  'A W3C traceparent, or null for what has not its form: a trace is never a reason to refuse an event. Example: select actions_private.as_trace_parent(''00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'');';
+
 create or replace function actions.enqueue_many(
-  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid default null
+  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid default null,
+  trace_parents text[] default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- One plan for every size: making one costs more than running it. And by keys alone: the tables
@@ -13,6 +26,7 @@ as $$
 declare
   at constant timestamptz := clock_timestamp();
   stamp constant text := actions_private.id_time(at);
+  parents constant text[] := case when array_ndims(trace_parents) = 1 then trace_parents[1:cardinality(project_ids)] end;
   -- Strong randomness takes longer than all the rest of an id: once for all, and each row's own from it.
   seed constant bigint := uuid_hash_extended(coalesce(request_id, gen_random_uuid()), 1);
   server_epoch uuid;
@@ -89,11 +103,12 @@ begin
   if are_alive and repeated is null then
     return query
     insert into actions_private.queue as q
-      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at, trace_parent)
     select 'inv_' || r.name, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event,
-      enqueue_many.reply_to, server_epoch, at, at + r.wait_ms * interval '1 millisecond'
-    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms)
-      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms)
+      enqueue_many.reply_to, server_epoch, at, at + r.wait_ms * interval '1 millisecond',
+      actions_private.as_trace_parent(r.trace_parent)
+    from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms, parents)
+      as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, trace_parent)
     returning q.id, coalesce(q.event_id, 'evt_' || substr(q.id, 5)), q.action_id, 'queued', null::json, round(date_part('epoch', q.deadline_at - q.enqueued_at) * 1000)::integer;
     if must_call then
       perform actions_private.call_a_worker(project_ids[1], at);
@@ -110,12 +125,13 @@ begin
         when r.is_unmet then json_build_object('decision', 'allow', 'source', 'condition', 'status', 'ok')
         when a.killed_at is not null then
           actions_private.outcome_without_verdict('killed', r.trigger, v.fail_mode, v.on_killed, 'the action was killed: ' || a.killed_reason)
-      end as outcome
+      end as outcome, actions_private.as_trace_parent(r.trace_parent) as trace_parent
     from (
-      select r.n, r.project_id, r.trigger, r.event, r.event_id, r.name, r.action_id, r.version, r.wait_ms, r.repeated,
+      select r.n, r.project_id, r.trigger, r.event, r.event_id, r.name, r.action_id, r.version, r.wait_ms, r.repeated, r.trace_parent,
         coalesce(r.is_unmet, false) as is_unmet, coalesce(r.is_canary, false) as is_canary
-      from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms, repeated, unmet, canaries) with ordinality
-        as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, repeated, is_unmet, is_canary, n)
+      from unnest(project_ids, triggers, events, event_ids, names, action_ids, versions, waits_ms, repeated, unmet, canaries,
+          parents) with ordinality
+        as r (project_id, trigger, event, event_id, name, action_id, version, wait_ms, repeated, is_unmet, is_canary, trace_parent, n)
     ) as r
     left join (
       actions_private.actions as a
@@ -140,9 +156,9 @@ begin
     left join broken_glass as g on g.n = r.n
   ), queued as (
     insert into actions_private.queue
-      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at, canary)
+      (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at, canary, trace_parent)
     select r.invocation_id, r.event_id, r.project_id, r.trigger, r.action_id, r.version, false, r.event, enqueue_many.reply_to,
-      server_epoch, at, at + r.wait_ms * interval '1 millisecond', nullif(r.is_canary, false)
+      server_epoch, at, at + r.wait_ms * interval '1 millisecond', nullif(r.is_canary, false), r.trace_parent
     from routed as r
     where r.outcome is null
     returning id
@@ -180,11 +196,11 @@ begin
   end if;
 end
 $$;
-comment on function actions.enqueue_many(text[], text[], json[], text[], text, uuid) is
-  'The one way into the queue: one row for each event, in order, or an error and nothing written. event_ids may be null. The same request_id again within ten minutes answers for the same events and sends nothing twice. Example: select * from actions.enqueue_many(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'');';
+comment on function actions.enqueue_many(text[], text[], json[], text[], text, uuid, text[]) is
+  'The one way into the queue: one row for each event, in order, or an error and nothing written. event_ids and trace_parents may be null. The same request_id again within ten minutes answers for the same events and sends nothing twice. Example: select * from actions.enqueue_many(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'');';
 
 create or replace function actions.enqueue(
-  project_id text, trigger text, event json, reply_to text default null, event_id text default null
+  project_id text, trigger text, event json, reply_to text default null, event_id text default null, trace_parent text default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -214,7 +230,7 @@ begin
       and a.condition is null and a.canary_percent is null;
   end if;
   if action_id is null or server_epoch is null then
-    return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4) as e;
+    return query select e.* from actions.enqueue_many(array[$1], array[$2], array[$3], array[$5], $4, null, array[$6]) as e;
     return;
   end if;
   if event_id is not null then
@@ -230,17 +246,17 @@ begin
     end if;
   end if;
   insert into actions_private.queue
-    (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at)
+    (id, event_id, project_id, trigger, action_id, action_version, test, event, reply_to, server_epoch, enqueued_at, deadline_at, trace_parent)
   values ('inv_' || name, $5, $1, $2, action_id, version, false, $3, $4, server_epoch, at,
-    at + wait_ms * interval '1 millisecond');
+    at + wait_ms * interval '1 millisecond', actions_private.as_trace_parent($6));
   return next row('inv_' || name, coalesce($5, 'evt_' || name), action_id, 'queued', null::json, wait_ms)::actions.answer;
   if must_call then
     perform actions_private.call_a_worker($1, at);
   end if;
 end
 $$;
-comment on function actions.enqueue(text, text, json, text, text) is
-  'Asks the fleet to call the project''s action for one auth event; the result comes as NOTIFY on reply_to, a channel or channel/token. An event_id makes it safe to ask again within ten minutes: the same id of the same project and trigger is the same invocation. Example: select * from actions.enqueue(''proj_acme_prod'', ''pre_token_mint'', ''{"user":{"id":"user_1","email":"alice@acme.com"}}'', ''auth_core_7'');';
+comment on function actions.enqueue(text, text, json, text, text, text) is
+  'Asks the fleet to call the project''s action for one auth event; the result comes as NOTIFY on reply_to, a channel or channel/token. An event_id makes it safe to ask again within ten minutes: the same id of the same project and trigger is the same invocation. trace_parent is a W3C traceparent: the endpoint gets one, and the fleet''s spans belong to its trace; one that is not valid is passed over. Example: select * from actions.enqueue(''proj_acme_prod'', ''pre_token_mint'', ''{"user":{"id":"user_1","email":"alice@acme.com"}}'', ''auth_core_7'');';
 
 create or replace function actions.enqueue_many(requests json, reply_to text)
 returns setof actions.answer
@@ -253,7 +269,7 @@ begin
   if requests is null or json_typeof(requests) <> 'array' then
     perform actions_private.refuse(
       format('requests is %s', case when requests is null then 'null' else 'a JSON ' || json_typeof(requests) end),
-      'Accepted is a JSON array of objects {"project_id", "trigger", "event", "event_id"?}.',
+      'Accepted is a JSON array of objects {"project_id", "trigger", "event", "event_id"?, "trace_parent"?}.',
       'For a single event use actions.enqueue.');
   end if;
   requests := actions_private.mask_escapes(requests::text, mask)::json;
@@ -263,7 +279,7 @@ begin
   if found then
     perform actions_private.refuse(
       format('element %s of requests is a JSON %s', wrong.n, wrong.kind),
-      'Accepted is an object {"project_id", "trigger", "event", "event_id"?}.', 'Nothing of the array was enqueued.');
+      'Accepted is an object {"project_id", "trigger", "event", "event_id"?, "trace_parent"?}.', 'Nothing of the array was enqueued.');
   end if;
   -- An event may hold what no text can; a name may not.
   perform actions_private.refuse_unstorable('a name in requests', actions_private.unmask(name::text, mask)::json)
@@ -275,11 +291,12 @@ begin
     select array_agg(actions_private.unmask(r.project_id::text, mask)::json #>> '{}' order by n) as project_ids,
       array_agg(actions_private.unmask(r.trigger::text, mask)::json #>> '{}' order by n) as triggers,
       array_agg(actions_private.unmask(r.event::text, mask)::json order by n) as events,
-      array_agg(actions_private.unmask(r.event_id::text, mask)::json #>> '{}' order by n) as event_ids
-    from rows from (json_to_recordset(requests) as (project_id json, trigger json, event json, event_id json))
-      with ordinality as r (project_id, trigger, event, event_id, n)
+      array_agg(actions_private.unmask(r.event_id::text, mask)::json #>> '{}' order by n) as event_ids,
+      array_agg(r.trace_parent #>> '{}' order by n) as trace_parents
+    from rows from (json_to_recordset(requests) as (project_id json, trigger json, event json, event_id json, trace_parent json))
+      with ordinality as r (project_id, trigger, event, event_id, trace_parent, n)
   ) as columns,
-  actions.enqueue_many(columns.project_ids, columns.triggers, columns.events, columns.event_ids, reply_to) as e;
+  actions.enqueue_many(columns.project_ids, columns.triggers, columns.events, columns.event_ids, reply_to, null, columns.trace_parents) as e;
 end
 $$;
 comment on function actions.enqueue_many(json, text) is
@@ -294,7 +311,7 @@ comment on function actions.server_epoch() is
   'The time between two crashes or promotions of the server, for enqueue_again: ask for it before the first enqueue, and again after an error. Example: select actions.server_epoch();';
 
 create or replace function actions.enqueue_again(
-  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid, server_epoch uuid
+  project_ids text[], triggers text[], events json[], event_ids text[], reply_to text, request_id uuid, server_epoch uuid, trace_parents text[] default null
 ) returns setof actions.answer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -313,8 +330,8 @@ begin
       detail = 'An endpoint may have been asked already, so it is not asked again.',
       hint = 'Treat the event as one without an outcome; whoever signs in may try again.';
   end if;
-  return query select e.* from actions.enqueue_many(project_ids, triggers, events, event_ids, reply_to, request_id) as e;
+  return query select e.* from actions.enqueue_many(project_ids, triggers, events, event_ids, reply_to, request_id, trace_parents) as e;
 end
 $$;
-comment on function actions.enqueue_again(text[], text[], json[], text[], text, uuid, uuid) is
+comment on function actions.enqueue_again(text[], text[], json[], text[], text, uuid, uuid, text[]) is
   'As enqueue_many, for whoever asked before and heard no answer; server_epoch is what actions.server_epoch() said before that. What the database knows is answered again; what a crash may have forgotten is an error (08007) instead of a second request to an endpoint. Example: select * from actions.enqueue_again(array[''proj_acme_prod''], array[''pre_register''], array[''{}''::json], null, ''auth_core_7'', ''0193d3c6-4e8b-7f7a-9c5e-1a2b3c4d5e6f'', ''0193d3c6-4e8b-7f7a-9c5e-1a2b3c4d5e70'');';

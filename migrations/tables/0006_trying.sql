@@ -44,6 +44,9 @@ comment on column actions_private.actions.killed_by_hand is
 
 alter table actions_private.queue add column canary boolean;
 alter table actions_private.invocations add column canary boolean;
+alter table actions_private.queue add column trace_parent text;
+comment on column actions_private.queue.trace_parent is
+  'The W3C traceparent of who reported the event; null where there was none, or no valid one.';
 comment on column actions_private.queue.canary is
   'True where a candidate decides; null is no.';
 comment on column actions_private.invocations.canary is

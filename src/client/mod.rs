@@ -108,6 +108,16 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+/// What auth-core may know of an event beside the event itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Details<'a> {
+    /// As [`Client::invoke_with_id`] takes it; without one the event gets one.
+    pub event_id: Option<&'a str>,
+    /// The W3C `traceparent` of the sign-in: the endpoint gets one, and the fleet's spans belong to
+    /// its trace. One that is not valid is passed over.
+    pub trace_parent: Option<&'a str>,
+}
+
 /// A connection to the fleet, to be shared by everything in a process.
 #[derive(Clone)]
 pub struct Client {
@@ -165,7 +175,7 @@ impl Client {
     /// cannot be reported fails. Dropping the future stops waiting; the event is
     /// still delivered.
     pub async fn invoke(&self, project: &str, trigger: Trigger, event: &impl Serialize) -> Result<Answer, ClientError> {
-        self.report(None, project, trigger, event).await
+        self.invoke_with(&Details::default(), project, trigger, event).await
     }
 
     /// As [`Client::invoke`], for an event that has an id already: reported again within ten
@@ -180,18 +190,26 @@ impl Client {
         trigger: Trigger,
         event: &impl Serialize,
     ) -> Result<Answer, ClientError> {
-        self.report(Some(event_id.to_owned()), project, trigger, event).await
+        self.invoke_with(&Details { event_id: Some(event_id), ..Details::default() }, project, trigger, event).await
     }
 
-    async fn report(
+    /// As [`Client::invoke`], with what auth-core knows beside the event itself.
+    pub async fn invoke_with(
         &self,
-        event_id: Option<String>,
+        details: &Details<'_>,
         project: &str,
         trigger: Trigger,
         event: &impl Serialize,
     ) -> Result<Answer, ClientError> {
         let event = serde_json::value::to_raw_value(event).map_err(ClientError::Event)?;
-        let request = Request { project_id: project.to_owned(), trigger: trigger.as_str(), event, event_id };
+        let Details { event_id, trace_parent } = details;
+        let request = Request {
+            project_id: project.to_owned(),
+            trigger: trigger.as_str(),
+            event,
+            event_id: event_id.map(str::to_owned),
+            trace_parent: trace_parent.map(str::to_owned),
+        };
         let (state, result) = self.enqueue(request).await?;
         let (Some(id), None) = (&state.invocation_id, &state.outcome) else {
             return answer(state);
@@ -231,7 +249,9 @@ fn gone() -> StoreError {
 fn prepare(options: &Options) -> Result<(Database, ReplyTo), ConfigError> {
     let config = config::Database {
         url: Some(options.url.clone()),
+        url_file: None,
         listen_url: options.listen_url.clone(),
+        listen_url_file: None,
         max_connections: options.max_connections.max(2),
         max_connection_age_s: options.max_connection_age_s,
         prepared_statements: options.prepared_statements,

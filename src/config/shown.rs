@@ -88,7 +88,8 @@ fn hidden(key: &str, value: serde_json::Value) -> serde_json::Value {
 /// Whether the value itself is a secret; the path of a file that holds it is none.
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
-    !name.ends_with("_file") && (key.starts_with("secrets.") || ["secret", "password", "token"].iter().any(|word| name.contains(word)))
+    !name.ends_with("_file")
+        && (key.starts_with("secrets.") || ["secret", "password", "token", "webhook"].iter().any(|word| name.contains(word)))
 }
 
 /// The ids of root keys without the keys.

@@ -32,7 +32,7 @@ use crate::config::{Config, ConfigError, ConsoleLogin};
 use crate::egress::Egress;
 use crate::sign::RootKeys;
 use crate::store::{Database, StoreError, schema};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, service};
 
 /// The fields of a form, by name.
 pub type Fields = BTreeMap<String, String>;
@@ -103,11 +103,15 @@ impl Console {
             accepted: "a free address such as 127.0.0.1:8600".to_owned(),
         })?;
         tracing::info!(address = %listen, "serving the console");
+        service::ready();
         let routes = routes(Arc::new(self));
         tokio::pin!(stop);
         loop {
             let stream = tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = &mut stop => {
+                    service::stopping();
+                    return Ok(());
+                }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {

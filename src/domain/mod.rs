@@ -11,6 +11,7 @@ mod mode;
 mod outcome;
 mod person;
 mod status;
+mod trace_parent;
 mod trigger;
 
 pub use action::{Action, FailMode, OnKilled, Project};
@@ -22,6 +23,7 @@ pub use mode::{MODE_HEADER, Mode};
 pub use outcome::{Decision, Dropped, Outcome, Source};
 pub use person::Person;
 pub use status::Status;
+pub use trace_parent::{TRACE_PARENT_HEADER, TraceParent};
 pub use trigger::Trigger;
 
 /// A word of the vocabulary that was not understood, with the words that are.

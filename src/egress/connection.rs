@@ -32,7 +32,7 @@ const UNREAD_BODY_PATIENCE: Duration = Duration::from_millis(250);
 /// What to send.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// Headers beside those that every request has.
+    /// Headers beside those that every request has; one without a value is left out.
     pub headers: &'a [(&'static str, &'a str)],
     /// The JSON body; these bytes are the sent bytes.
     pub body: String,
@@ -52,7 +52,7 @@ impl Request<'_> {
             .header(hyper::header::ACCEPT, "application/json")
             // Said, because without it servers and what stands before them may compress.
             .header(hyper::header::ACCEPT_ENCODING, "identity");
-        for (name, value) in self.headers {
+        for (name, value) in self.headers.iter().filter(|(_, value)| !value.is_empty()) {
             request = request.header(HeaderName::from_static(name), HeaderValue::try_from(*value).map_err(unsendable)?);
         }
         request.body(Full::new(Bytes::from(self.body))).map_err(unsendable)

@@ -42,7 +42,7 @@ use self::connection::Connection;
 pub use self::connection::Request;
 pub use self::error::CallError;
 use self::idle::{Idle, Site};
-pub use self::phase::{Phase, Phases};
+pub use self::phase::{Phase, Phases, Step};
 use self::resolver::Resolver;
 pub use self::url::{Endpoint, Refusal};
 

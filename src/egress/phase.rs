@@ -25,8 +25,8 @@ pub enum Phase {
 const ALL: [Phase; 5] = [Phase::Dns, Phase::Connect, Phase::Tls, Phase::FirstByte, Phase::Body];
 
 impl Phase {
-    /// As the history spells it.
-    fn name(self) -> &'static str {
+    /// As the history and traces spell it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Dns => "dns",
             Self::Connect => "connect",
@@ -60,11 +60,22 @@ impl std::fmt::Display for Phase {
     }
 }
 
+/// One stay in a phase.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// Where the call was.
+    pub phase: Phase,
+    /// Since when.
+    pub began: Instant,
+    /// For how long.
+    pub took: Duration,
+}
+
 /// How long each phase of one call took. A phase that did not happen has no time: a call
 /// over an idle connection neither connects nor shakes hands.
 #[derive(Debug, Default)]
 pub struct Phases {
-    took: [Option<Duration>; 5],
+    steps: Vec<Step>,
     current: Option<(Phase, Instant)>,
 }
 
@@ -77,8 +88,8 @@ impl Phases {
 
     /// The current phase ends.
     pub(super) fn end(&mut self) {
-        if let Some((phase, since)) = self.current.take() {
-            *self.took[phase as usize].get_or_insert_default() += since.elapsed();
+        if let Some((phase, began)) = self.current.take() {
+            self.steps.push(Step { phase, began, took: began.elapsed() });
         }
     }
 
@@ -87,14 +98,23 @@ impl Phases {
         self.current.map_or(Phase::Dns, |(phase, _)| phase)
     }
 
+    /// What happened, in order; a phase may come twice, because an idle connection was closed.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     /// The phases that happened, in order, and how long each took.
     pub fn each(&self) -> impl Iterator<Item = (Phase, Duration)> {
-        ALL.into_iter().filter_map(|phase| Some((phase, self.took[phase as usize]?)))
+        ALL.into_iter().filter_map(|phase| Some((phase, self.took(phase)?)))
+    }
+
+    fn took(&self, phase: Phase) -> Option<Duration> {
+        self.steps.iter().filter(|step| step.phase == phase).map(|step| step.took).reduce(|sum, took| sum + took)
     }
 
     /// Whether an idle connection was used again; `None` where nothing was sent.
     pub fn was_kept(&self) -> Option<bool> {
-        self.took[Phase::FirstByte as usize].map(|_| self.took[Phase::Connect as usize].is_none())
+        self.took(Phase::FirstByte).map(|_| self.took(Phase::Connect).is_none())
     }
 
     /// Milliseconds by phase as a JSON object; `None` if nothing was begun.

@@ -157,6 +157,7 @@ async fn start_calls(
                 trigger: claim.trigger,
                 claimed: started,
                 queue_ms: claim.queue_ms,
+                trace: executed.trace,
             };
             endings.put(finished, &worker.metrics);
             drop(place);

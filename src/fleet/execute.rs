@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::aside::last_known;
 use super::overlap::Order;
+use super::trace::Trace;
 use super::{Worker, recording, secret_usage};
 use crate::domain::{
-    Action, Answer, Body, Decision, ErrorCode, MODE_HEADER, Mode, Outcome, Person, Project, SignatureCheck, Source, Status, Trigger,
-    request_body,
+    Action, Answer, Body, Decision, ErrorCode, MODE_HEADER, Mode, Outcome, Person, Project, SignatureCheck, Source, Status,
+    TRACE_PARENT_HEADER, Trigger, request_body,
 };
 use crate::egress::{CallError, Phases, Request};
 use crate::judge::{Judgement, Note, failure, judge};
@@ -37,7 +38,12 @@ pub const LEAST_LEFT: Duration = LEAST_BUDGET.saturating_add(WRITE_BACK).saturat
 
 /// Clear, sign, post, judge. `started` is a moment before the claim, on the monotonic clock.
 pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, project: &Project, started: Instant) -> Executed {
-    let mut call = Call { mode: claim.canary.then_some(Mode::Canary), keeps_body: action.records_events && !claim.test, ..Call::default() };
+    let mut call = Call {
+        mode: claim.canary.then_some(Mode::Canary),
+        keeps_body: action.records_events && !claim.test,
+        trace: Trace::begin(worker, claim, started),
+        ..Call::default()
+    };
     let mut judgement = match attempt(worker, claim, action, project, started, &mut call).await {
         Ok(judgement) => judgement,
         Err(end) => failure(action, end.status, end.code, &end.why),
@@ -49,7 +55,8 @@ pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, proje
     count(&worker.metrics, &call.phases);
     // Of a call that never got so far nothing was sent.
     let body = call.body.take().filter(|_| call.phases.was_kept().is_some());
-    Executed { ending: ending(claim, judgement, call), judged, body }
+    let trace = call.trace.take().map(|trace| trace.judged(claim, call.phases.steps(), judgement.outcome.decision));
+    Executed { ending: ending(claim, judgement, call), judged, body, trace }
 }
 
 /// An invocation that is over.
@@ -59,6 +66,8 @@ pub struct Executed {
     pub judged: Outcome,
     /// The request's body, where it was sent and shall be kept.
     pub body: Option<String>,
+    /// Where its trace is recorded.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// The same event to a candidate that decides nothing: what would have been decided, and how long it took.
@@ -114,6 +123,7 @@ struct Call {
     duration: Option<Duration>,
     phases: Phases,
     answer: Option<Answer>,
+    trace: Option<Box<Trace>>,
 }
 
 /// An end without a verdict.
@@ -167,16 +177,18 @@ async fn attempt(
         if call.keeps_body {
             call.body = Some(body.clone());
         }
-        let mode = call.mode.map_or("", Mode::as_str);
+        // Where spans are recorded, the endpoint's own are under the invocation's.
+        let trace_parent = call.trace.as_ref().map(|trace| trace.context()).or(claim.trace_parent);
+        let trace_parent = trace_parent.map(|parent| parent.to_string()).unwrap_or_default();
         let headers = [
             (REQUEST_HEADER, signature.as_str()),
             ("authio-action-id", &action.id),
             ("authio-trigger", action.trigger.as_str()),
             ("authio-event-id", &claim.event_id),
-            (MODE_HEADER, mode),
+            (MODE_HEADER, call.mode.map_or("", Mode::as_str)),
+            (TRACE_PARENT_HEADER, &trace_parent),
         ];
-        let headers = if mode.is_empty() { &headers[..4] } else { &headers[..] };
-        let request = Request { headers, body };
+        let request = Request { headers: &headers, body };
         worker.egress.post(&action.id, &target, request, budget.deadline, &mut call.phases).await
     }
     .await;

@@ -19,6 +19,7 @@ mod notes;
 mod overlap;
 mod recording;
 mod secret_usage;
+mod trace;
 mod write_back;
 
 use std::future::Future;
@@ -39,7 +40,8 @@ use crate::store::listen::{Heard, Listener, QUEUE_CHANNEL};
 use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema, secrets};
 use crate::supervise::Loops;
-use crate::telemetry::Metrics;
+use crate::telemetry::traces::Tracer;
+use crate::telemetry::{Metrics, service};
 
 /// Time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(5);
@@ -57,6 +59,8 @@ pub struct Worker {
     keys: RootKeys,
     metrics: Arc<Metrics>,
     process: Process,
+    /// Where the operator has a collector.
+    tracer: Option<Tracer>,
     secret_usage: SecretUsage,
     notes: Notes,
     overlaps: Overlaps,
@@ -90,7 +94,7 @@ pub enum WorkerError {
 
 impl Worker {
     /// Checks configuration and schema; nothing is claimed yet.
-    pub async fn prepare(config: Config, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
+    pub async fn prepare(config: Config, process: Process, metrics: Arc<Metrics>) -> Result<Self, WorkerError> {
         let database = Database::new(&config.database, "actions-worker")?;
         let counted = Arc::clone(&metrics);
         database.on_replaced(move |reason| counted.replaced(reason));
@@ -110,7 +114,8 @@ impl Worker {
             egress,
             keys,
             metrics,
-            process: Process::this("worker"),
+            process,
+            tracer: None,
             secret_usage: SecretUsage::default(),
             notes: Notes::default(),
             overlaps: Overlaps::default(),
@@ -124,7 +129,14 @@ impl Worker {
 
     /// Works until `stop` resolves, then drains: claims nothing more, finishes what it
     /// holds inside each deadline and writes it back.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        let mut loops = Loops::default();
+        if let Some((tracer, exporting)) =
+            Tracer::new(&self.config.telemetry, "actions-worker", &self.process.id, Arc::clone(&self.metrics))?
+        {
+            self.tracer = Some(tracer);
+            loops.start("traces", exporting);
+        }
         let worker = Arc::new(self);
         // Before anything is claimed: this may be a copy of the database, see the heartbeat.
         worker.beat().await?;
@@ -133,7 +145,6 @@ impl Worker {
         let (stopping, stopped) = watch::channel(false);
         let (asides, keeping) = aside::start(&worker);
         let (endings, writing, telling) = write_back::loops(&worker, asides);
-        let mut loops = Loops::default();
         loops.start("listen", listen(Arc::clone(&worker), listener, Arc::clone(&calls)));
         loops.start("record_secrets", record_secrets(Arc::clone(&worker), Arc::clone(&calls)));
         loops.start("beat", beat(Arc::clone(&worker), Arc::clone(&calls)));
@@ -142,18 +153,24 @@ impl Worker {
         loops.start("tell", telling);
         loops.start("aside", keeping);
         tracing::info!(worker = worker.process.id, "working");
+        service::ready();
 
         tokio::select! {
             () = stop => {}
             name = loops.any_ended() => return Err(WorkerError::LoopEnded(name)),
         }
         tracing::info!(in_flight = worker.metrics.in_flight.get(), "draining");
+        service::stopping();
         worker.is_leaving.store(true, Ordering::Relaxed);
         stopping.send_replace(true);
         // The claim loop ends when its last call has; the others when they have written and told that.
         let is_finished = loops.ended("claim").await;
         let rest = async { loops.ended("write_back").await && loops.ended("tell").await && loops.ended("aside").await };
         let is_written = tokio::time::timeout(PARTING, rest).await.unwrap_or(false);
+        if let Some(tracer) = &worker.tracer {
+            tracer.close().await;
+            let _ = tokio::time::timeout(PARTING, loops.ended("traces")).await; // nobody waits for spans
+        }
         drop(loops);
         if let Err(error) = worker.write_notes().await {
             tracing::warn!(%error, "could not count notes for the audit log");

@@ -16,6 +16,7 @@ use super::Worker;
 use super::aside::{After, Asides};
 use super::coalescing::Coalescing;
 use super::notes::Notes;
+use super::trace::Trace;
 use crate::domain::{Decision, ErrorCode, Outcome, Source, Trigger};
 use crate::store::batching::next_batch;
 use crate::store::complete::{Ending, complete, landed};
@@ -47,12 +48,15 @@ pub struct Finished {
     pub queue_ms: f64,
     /// What is to be done once it was told.
     pub after: Option<Box<After>>,
+    /// Where its trace is recorded.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// A waiter to be told, and what follows.
 struct Untold {
     reply: Reply,
     after: Option<Box<After>>,
+    trace: Option<Box<Trace>>,
 }
 
 /// Where calls that are over wait to be written.
@@ -133,9 +137,12 @@ async fn write(
         worker.metrics.unwritten.set(i64::try_from(left).unwrap_or_default());
         backlog.shrank.notify_one();
         for (mut finished, kept_notes) in batch.into_iter().zip(kept_notes) {
-            let after = finished.after.take();
+            let (after, mut trace) = (finished.after.take(), finished.trace.take());
             let id = &finished.ending.id;
             let is_ours = written.ours.contains(id);
+            if let Some(trace) = &mut trace {
+                trace.written(&finished.ending, is_ours);
+            }
             finished.record(&worker.metrics, is_ours);
             if is_ours {
                 finished.note(&worker.notes, kept_notes, began);
@@ -149,8 +156,13 @@ async fn write(
             if let Some(reply) = reply {
                 let outcome = reply.outcome.filter(|_| is_known);
                 // The receiver lives as long as this loop.
-                let _ = replies.send(Untold { reply: Reply { outcome, ..reply }, after });
-            } else if let Some(after) = after {
+                let _ = replies.send(Untold { reply: Reply { outcome, ..reply }, after, trace });
+                continue;
+            }
+            if let Some(trace) = trace {
+                trace.end(&worker);
+            }
+            if let Some(after) = after {
                 asides.begin(&worker, *after);
             }
         }
@@ -312,13 +324,15 @@ async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Untold>, aside
         if batch.is_empty() {
             return;
         }
-        let (batch, afters): (Vec<Reply>, Vec<_>) = batch.into_iter().map(|untold| (untold.reply, untold.after)).unzip();
+        let (batch, rests): (Vec<Reply>, Vec<_>) = batch.into_iter().map(|untold| (untold.reply, (untold.after, untold.trace))).unzip();
         let last = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
+        let mut is_told = true;
         while let Err(error) = notify(&worker.database, &batch).await {
             if !error.is_passing() || Instant::now() > last {
                 // Each of these waiters asks for its result by itself, or at its deadline.
                 tracing::error!(%error, replies = batch.len(), "could not tell waiters");
+                is_told = false;
                 break;
             }
             tracing::warn!(%error, replies = batch.len(), "could not tell waiters; trying again");
@@ -326,8 +340,16 @@ async fn tell(worker: Arc<Worker>, mut replies: UnboundedReceiver<Untold>, aside
             pause = (pause * 2).min(LONGEST_PAUSE);
             turn();
         }
-        for after in afters.into_iter().flatten() {
-            asides.begin(&worker, *after);
+        for (after, trace) in rests {
+            if let Some(mut trace) = trace {
+                if is_told {
+                    trace.told();
+                }
+                trace.end(&worker);
+            }
+            if let Some(after) = after {
+                asides.begin(&worker, *after);
+            }
         }
     }
 }

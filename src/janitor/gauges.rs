@@ -24,6 +24,8 @@ impl Gauges {
         metrics.queued.set(queue.queued);
         metrics.oldest_queued.set(queue.oldest_s);
         metrics.notify_queue_usage.set(queue.notify_queue_usage);
+        metrics.replication_lag.set(queue.replication_lag_bytes);
+        metrics.database_certificate_expiry.set(database.certificate_expiry().unwrap_or_default());
         let until = queue.at - SETTLED_AFTER;
         let Some(from) = self.counted_until else {
             self.counted_until = Some(until);

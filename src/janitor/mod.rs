@@ -31,7 +31,7 @@ use crate::store::processes::Process;
 use crate::store::{Database, StoreError, schema};
 use crate::store::{leader, maintenance::do_due, trying};
 use crate::supervise::Loops;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, service};
 
 use self::gauges::Gauges;
 use self::kill_switch::KillSwitch;
@@ -100,7 +100,7 @@ struct Lead {
 
 impl Janitor {
     /// Checks configuration and schema.
-    pub async fn prepare(config: Config, metrics: Arc<Metrics>) -> Result<Self, JanitorError> {
+    pub async fn prepare(config: Config, process: Process, metrics: Arc<Metrics>) -> Result<Self, JanitorError> {
         let database = Database::new(&config.database, "actions-janitor")?;
         let counted = Arc::clone(&metrics);
         database.on_replaced(move |reason| counted.replaced(reason));
@@ -109,15 +109,7 @@ impl Janitor {
         if mailer.is_none() {
             tracing::warn!("smtp.url is not set: mails wait in the outbox");
         }
-        Ok(Self {
-            config,
-            database,
-            metrics,
-            process: Process::this("janitor"),
-            mailer,
-            mails: Arc::default(),
-            maintenance: Arc::default(),
-        })
+        Ok(Self { config, database, metrics, process, mailer, mails: Arc::default(), maintenance: Arc::default() })
     }
 
     /// Watches until `stop` resolves.
@@ -129,10 +121,14 @@ impl Janitor {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT);
         tracing::info!(janitor = self.process.id, "watching");
+        service::ready();
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                () = &mut stop => break,
+                () = &mut stop => {
+                    service::stopping();
+                    break;
+                }
                 name = beside.any_ended() => return Err(JanitorError::LoopEnded(name)),
                 _ = ticks.tick() => {
                     self.metrics.liveness.alive("tick");

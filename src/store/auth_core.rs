@@ -15,14 +15,14 @@ use crate::domain::{Outcome, new_event_id};
 pub const ENQUEUE_MANY: &str = "-- enqueue many: gathered events in one statement
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
   (select set_config('synchronous_commit', 'off', true)) as quick
-from actions.enqueue_many($1, $2, $3::text[]::json[], $4, $5, $6) with ordinality as e
+from actions.enqueue_many($1, $2, $3::text[]::json[], $4, $5, $6, $7) with ordinality as e
 order by e.ordinality";
 
 /// One event by itself.
 pub const ENQUEUE: &str = "-- enqueue: one event by itself
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
   set_config('synchronous_commit', 'off', true) as quick
-from actions.enqueue($1, $2, $3::text::json, $5, $4) as e";
+from actions.enqueue($1, $2, $3::text::json, $5, $4, $6) as e";
 
 /// What a crash of the server changes.
 pub const EPOCH: &str = "-- epoch: between two crashes of the server
@@ -33,7 +33,7 @@ select actions.server_epoch()";
 pub const ENQUEUE_AGAIN: &str = "-- enqueue again: the answer got lost
 select e.invocation_id, e.event_id, e.action_id, e.status, e.outcome::text as outcome, e.wait_ms,
   (select set_config('synchronous_commit', 'off', true)) as quick
-from actions.enqueue_again($1, $2, $3::text[]::json[], $4, $5, $6, $7) with ordinality as e
+from actions.enqueue_again($1, $2, $3::text[]::json[], $4, $5, $6, $7, $8) with ordinality as e
 order by e.ordinality";
 
 /// The present state of invocations.
@@ -80,6 +80,8 @@ pub struct Request {
     pub event: Box<RawValue>,
     /// `evt_…`, where it has one already: the same one again is the same invocation.
     pub event_id: Option<String>,
+    /// The W3C `traceparent` that it belongs to; one that is not valid is passed over.
+    pub trace_parent: Option<String>,
 }
 
 /// What is enqueued together, and may be sent again as a whole because its answer got lost.
@@ -105,12 +107,14 @@ impl Batch {
             true => vec![Some(&self.event_id)],
             false => self.requests.iter().map(|request| request.event_id.as_deref()).collect(),
         };
+        let trace_parents: Vec<Option<&str>> = self.requests.iter().map(|request| request.trace_parent.as_deref()).collect();
         Columns {
             projects: self.requests.iter().map(|request| request.project_id.as_str()).collect(),
             triggers: self.requests.iter().map(|request| request.trigger).collect(),
             events: self.requests.iter().map(|request| request.event.get()).collect(),
             event_ids: event_ids.iter().any(Option::is_some).then_some(event_ids),
             request_id: (!is_single).then_some(self.id),
+            trace_parents: trace_parents.iter().any(Option::is_some).then_some(trace_parents),
         }
     }
 }
@@ -122,6 +126,7 @@ struct Columns<'a> {
     events: Vec<&'a str>,
     event_ids: Option<Vec<Option<&'a str>>>,
     request_id: Option<Uuid>,
+    trace_parents: Option<Vec<Option<&'a str>>>,
 }
 
 /// The present epoch of the server: another one after a crash or a promotion.
@@ -132,21 +137,21 @@ pub async fn server_epoch(database: &Database) -> Result<Uuid, StoreError> {
 /// Enqueues all or, on an error, none; one row for each, in order.
 pub async fn enqueue_many(database: &Database, batch: &Batch, reply_to: &str) -> Result<Vec<State>, StoreError> {
     let Batch { requests, id, event_id } = batch;
-    if let [Request { project_id, trigger, event, .. }] = requests.as_slice() {
+    if let [Request { project_id, trigger, event, trace_parent, .. }] = requests.as_slice() {
         let event = event.get();
-        let params = params![project_id, trigger, event, event_id, reply_to];
+        let params = params![project_id, trigger, event, event_id, reply_to, trace_parent];
         return states(&database.rows_within(PATIENCE, ENQUEUE, params).await?);
     }
-    let Columns { projects, triggers, events, event_ids, .. } = batch.columns();
-    let params = params![projects, triggers, events, event_ids, reply_to, id];
+    let Columns { projects, triggers, events, event_ids, trace_parents, .. } = batch.columns();
+    let params = params![projects, triggers, events, event_ids, reply_to, id, trace_parents];
     states(&database.rows_within(PATIENCE, ENQUEUE_MANY, params).await?)
 }
 
 /// The same after an answer got lost: what the database knows is the same invocations. If it is not in the
 /// `epoch` any more that it was in before that, whatever it does not know is refused (08007).
 pub async fn enqueue_again(database: &Database, batch: &Batch, reply_to: &str, epoch: Uuid) -> Result<Vec<State>, StoreError> {
-    let Columns { projects, triggers, events, event_ids, request_id } = batch.columns();
-    let params = params![projects, triggers, events, event_ids, reply_to, request_id, epoch];
+    let Columns { projects, triggers, events, event_ids, request_id, trace_parents } = batch.columns();
+    let params = params![projects, triggers, events, event_ids, reply_to, request_id, epoch, trace_parents];
     states(&database.rows_within(PATIENCE, ENQUEUE_AGAIN, params).await?)
 }
 

@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::params::params;
 use super::pool::LONG_ANSWER;
 use super::{Database, StoreError};
-use crate::domain::Trigger;
+use crate::domain::{TraceParent, Trigger};
 
 /// One statement: lock the head of the queue, keep what the bulkheads have room for, mark it
 /// ours, and read everything the call needs. It commits asynchronously: the completion's
 /// synchronous commit covers it.
 pub const CLAIM: &str = "-- claim: the oldest queued invocations, no more of an action than its bulkhead has room for
 select id, event_id, project_id, project_revision, trigger, action_id, action_version, test, event, reply_to, enqueued_at, remaining_ms,
-  queue_ms, claimed_unix, killed_reason, secret_version, secret_key_id, previous_secret_version, previous_secret_key_id, secret_seen, canary, shadow_version
+  queue_ms, claimed_unix, killed_reason, secret_version, secret_key_id, previous_secret_version, previous_secret_key_id, secret_seen, canary, shadow_version, trace_parent
 from actions_private.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// A claim that takes longer comes from a server that is away; what it took all the same expires.
@@ -63,6 +63,8 @@ pub struct Claim {
     pub canary: bool,
     /// The candidate that gets the event, too, once it is decided.
     pub shadow_version: Option<i32>,
+    /// The trace that it belongs to.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// Which secrets an action has at the moment.
@@ -170,6 +172,7 @@ fn read(row: &Row, token: Uuid) -> Result<Claim, StoreError> {
         },
         canary: row.try_get(20)?,
         shadow_version: row.try_get(21)?,
+        trace_parent: row.try_get::<_, Option<&str>>(22)?.and_then(TraceParent::parse),
     })
 }
 

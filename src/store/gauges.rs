@@ -11,7 +11,8 @@ use crate::domain::{ErrorCode, Status, Trigger};
 /// because vacuum may have left much at its old end.
 pub const QUEUE: &str = "-- queue: what waits to be claimed
 select count(*), coalesce(extract(epoch from clock_timestamp() - min(q.enqueued_at)), 0)::double precision,
-  actions_private.notify_queue_usage(), clock_timestamp()
+  actions_private.notify_queue_usage(), clock_timestamp(),
+  (select coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(s.confirmed_flush_lsn, s.restart_lsn))), 0)::bigint from pg_replication_slots as s)
 from actions_private.queue as q
 where q.claim_token is null and q.id >= 'inv_' || actions_private.id_time(clock_timestamp() - interval '15 seconds')";
 
@@ -33,6 +34,8 @@ pub struct Queue {
     pub oldest_s: f64,
     /// How full the server's queue of notifications is, 0 to 1.
     pub notify_queue_usage: f64,
+    /// Bytes of write-ahead log that the slowest replication slot has still to read; 0 without one.
+    pub replication_lag_bytes: i64,
     /// PostgreSQL's time.
     pub at: OffsetDateTime,
 }
@@ -40,7 +43,13 @@ pub struct Queue {
 /// Looks at the queue.
 pub async fn queue(database: &Database) -> Result<Queue, StoreError> {
     let row = database.row(QUEUE, params![]).await?;
-    Ok(Queue { queued: row.try_get(0)?, oldest_s: row.try_get(1)?, notify_queue_usage: row.try_get(2)?, at: row.try_get(3)? })
+    Ok(Queue {
+        queued: row.try_get(0)?,
+        oldest_s: row.try_get(1)?,
+        notify_queue_usage: row.try_get(2)?,
+        at: row.try_get(3)?,
+        replication_lag_bytes: row.try_get(4)?,
+    })
 }
 
 /// Invocations that ended without a worker.

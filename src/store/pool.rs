@@ -18,7 +18,7 @@ use tokio_postgres::Row;
 use super::StoreError;
 use super::connection::{Connection, cancel};
 use super::params::Param;
-use super::settings::Settings;
+use super::settings::{Expiry, Settings};
 use crate::config::{self, ConfigError};
 
 /// How long a statement may wait for a free connection, or for a new one to open.
@@ -48,6 +48,7 @@ pub struct Database {
     pool: managed::Pool<Manager>,
     shortage: Arc<Shortage>,
     listen: Arc<Settings>,
+    expiry: Expiry,
 }
 
 /// Who waits for a connection while no new one can be opened. They have turns: one tries, the others
@@ -171,6 +172,7 @@ impl Database {
         }
         let max_age = (config.max_connection_age_s > 0).then(|| Duration::from_secs(config.max_connection_age_s));
         let observer = Observer::default();
+        let expiry = Arc::clone(&settings.expiry);
         let pool = managed::Pool::builder(Manager { settings, max_age, observer: Arc::clone(&observer) })
             .max_size(config.max_connections)
             // The connection used last has its plans and caches warm.
@@ -183,7 +185,12 @@ impl Database {
                 given: error.to_string(),
                 accepted: "2 to 100".to_owned(),
             })?;
-        Ok(Self { observer, pool, shortage: Arc::default(), listen: Arc::new(listen) })
+        Ok(Self { observer, pool, shortage: Arc::default(), listen: Arc::new(listen), expiry })
+    }
+
+    /// When the certificate that the server showed last ends, in seconds since 1970; `None` without TLS.
+    pub fn certificate_expiry(&self) -> Option<i64> {
+        Some(self.expiry.load(Ordering::Relaxed)).filter(|last| *last > 0)
     }
 
     /// Tells `observer` why, whenever a connection is replaced, in one of the words of `Observer`. Only the first is told.

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
@@ -15,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use x509_cert::der::Decode;
 
 use crate::config::{ConfigError, Hidden};
 
@@ -59,11 +61,15 @@ const PINNED: [(&str, &str); 18] = [
 pub(super) struct Settings {
     pub(super) config: tokio_postgres::Config,
     pub(super) tls: MakeRustlsConnect,
+    pub(super) expiry: Expiry,
     /// Statements are prepared once a connection.
     pub(super) prepares: bool,
     /// The session is ours, so its settings may be set.
     pub(super) pins: bool,
 }
+
+/// When the certificate that the server showed last ends, in seconds since 1970; 0 where none was seen.
+pub(super) type Expiry = Arc<AtomicI64>;
 
 /// `sslmode` and its files, as libpq knows them.
 #[derive(Default)]
@@ -98,8 +104,9 @@ impl Settings {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL).keepalives_retries(KEEPALIVE_RETRIES);
         config.tcp_user_timeout(UNACKNOWLEDGED);
-        let tls = tls.apply(&mut config).map_err(|why| fault(&why))?;
-        Ok(Self { config, tls, prepares: true, pins: true })
+        let expiry = Expiry::default();
+        let tls = tls.apply(&mut config, Arc::clone(&expiry)).map_err(|why| fault(&why))?;
+        Ok(Self { config, tls, expiry, prepares: true, pins: true })
     }
 }
 
@@ -137,7 +144,7 @@ fn take_tls(url: &str) -> (String, Tls) {
 }
 
 impl Tls {
-    fn apply(self, config: &mut tokio_postgres::Config) -> Result<MakeRustlsConnect, String> {
+    fn apply(self, config: &mut tokio_postgres::Config, expiry: Expiry) -> Result<MakeRustlsConnect, String> {
         let mode = self.mode.as_deref().unwrap_or("prefer");
         config.ssl_mode(match mode {
             "disable" => SslMode::Disable,
@@ -164,7 +171,7 @@ impl Tls {
                 Some(verifier.map_err(|error| format!("sslrootcert: {error}"))?)
             }
         };
-        let verifier = Arc::new(Verifier { inner, checks, provider });
+        let verifier = Arc::new(Verifier { inner, checks, provider, expiry });
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let tls = match (self.certificate, self.key) {
             (Some(certificate), Some(key)) => builder
@@ -209,6 +216,13 @@ struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
     checks: Checks,
     provider: Arc<rustls::crypto::CryptoProvider>,
+    expiry: Expiry,
+}
+
+/// The last second of a certificate, since 1970.
+fn last_second(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let read = x509_cert::Certificate::from_der(certificate).ok()?;
+    i64::try_from(read.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
 }
 
 impl ServerCertVerifier for Verifier {
@@ -220,6 +234,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        self.expiry.store(last_second(certificate).unwrap_or_default(), Ordering::Relaxed);
         let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
         match inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }))

@@ -30,10 +30,13 @@ pub struct StatusLabel {
     pub status: &'static str,
 }
 
-/// Labels of `actions_kills_total`.
+/// Why a canary is withdrawn.
+const WITHDRAWN: [&str; 2] = ["errors", "denies"];
+
+/// Labels of `actions_kills_total` and `actions_candidates_withdrawn_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReasonLabel {
-    /// Which condition held: `error_ratio`, `timeout_ratio` or `consecutive_5xx`.
+    /// Which condition held: `error_ratio`, `timeout_ratio` or `consecutive_5xx`; of a canary `errors` or `denies`.
     pub reason: &'static str,
 }
 
@@ -57,6 +60,9 @@ pub struct CodeLabel {
     pub code: u16,
 }
 
+const ALERTS: [&str; 5] = ["kill", "candidate_withdrawn", "kills_held", "lead_lost", "fleet"];
+const ALERT_RESULTS: [&str; 3] = ["sent", "failed", "given_up"];
+
 /// Labels of `actions_alerts_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AlertLabels {
@@ -65,6 +71,8 @@ pub struct AlertLabels {
     /// `sent`, `failed`, `given_up`.
     pub result: &'static str,
 }
+
+const RESULTS: [&str; 4] = ["ok", "rejected", "error", "skipped"];
 
 /// Labels of `actions_candidate_calls_total`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -134,6 +142,14 @@ pub struct Metrics {
     pub kills_held: Gauge,
     /// Connections to the database that were replaced, by why.
     pub connections_replaced: Family<ReplacedLabel, Counter>,
+    /// Bytes that the slowest replication slot has still to read.
+    pub replication_lag: Gauge,
+    /// When the certificate that the database showed ends, in seconds since 1970; 0 without TLS.
+    pub database_certificate_expiry: Gauge,
+    /// Spans that the collector took.
+    pub spans_exported: Counter,
+    /// Spans that it did not take, or not in time.
+    pub spans_dropped: Counter,
     /// Requests to the console, by the status code of the answer.
     pub console_requests: Family<CodeLabel, Counter>,
     /// 1 while the database answers.
@@ -193,6 +209,10 @@ impl Default for Metrics {
             checks_blame_fleet: Gauge::default(),
             kills_held: Gauge::default(),
             connections_replaced: Family::default(),
+            replication_lag: Gauge::default(),
+            database_certificate_expiry: Gauge::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Counter::default(),
             console_requests: Family::default(),
             database_up: Gauge::default(),
             missing_root_key: Counter::default(),
@@ -223,6 +243,18 @@ impl Default for Metrics {
             "Connections to the database that were replaced, by why",
             metrics.connections_replaced.clone(),
         );
+        registry.register(
+            "replication_lag_bytes",
+            "Write-ahead log that the slowest replication slot has still to read, seen by the leading janitor",
+            metrics.replication_lag.clone(),
+        );
+        registry.register(
+            "database_certificate_expiry_seconds",
+            "When the database's certificate ends, as a Unix time, seen by the leading janitor; 0 without TLS",
+            metrics.database_certificate_expiry.clone(),
+        );
+        registry.register("spans_exported", "Spans that the collector took", metrics.spans_exported.clone());
+        registry.register("spans_dropped", "Spans that the collector did not take", metrics.spans_dropped.clone());
         registry.register("console_requests", "Requests to the console, by status code", metrics.console_requests.clone());
         registry.register("database_up", "1 while the database answers", metrics.database_up.clone());
         registry.register("alerts", "Alerts to the operator's webhook, by kind and what became of them", metrics.alerts.clone());
@@ -258,6 +290,15 @@ impl Default for Metrics {
         }
         for reason in ["error_ratio", "timeout_ratio", "consecutive_5xx"] {
             drop(metrics.kills.get_or_create(&ReasonLabel { reason }));
+        }
+        for reason in WITHDRAWN {
+            drop(metrics.candidates_withdrawn.get_or_create(&ReasonLabel { reason }));
+        }
+        for (mode, result) in ["shadow", "canary"].into_iter().flat_map(|mode| RESULTS.map(|result| (mode, result))) {
+            drop(metrics.candidate_calls.get_or_create(&CandidateLabels { mode, result }));
+        }
+        for (kind, result) in ALERTS.into_iter().flat_map(|kind| ALERT_RESULTS.map(|result| (kind, result))) {
+            drop(metrics.alerts.get_or_create(&AlertLabels { kind, result }));
         }
         metrics
     }

@@ -293,7 +293,11 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
     let plain = "select * from actions.enqueue('p', 'pre_register', '{}')";
     let statements = [
         ("on", &stack.core, sqlx::query(plain)),
-        ("off", &stack.core, sqlx::query(auth_core::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind(new_event_id()).bind("me")),
+        (
+            "off",
+            &stack.core,
+            sqlx::query(auth_core::ENQUEUE).bind("p").bind("pre_register").bind("{}").bind(new_event_id()).bind("me").bind(None::<String>),
+        ),
         (
             "off",
             &stack.core,
@@ -303,7 +307,8 @@ async fn only_a_completion_waits_for_the_disk_and_an_sql_client_keeps_its_own_se
                 .bind(["{}"; 2])
                 .bind([new_event_id(), new_event_id()])
                 .bind("me")
-                .bind(uuid::Uuid::new_v4()),
+                .bind(uuid::Uuid::new_v4())
+                .bind(Vec::<Option<String>>::new()),
         ),
         (
             "off",

@@ -4,9 +4,12 @@ use std::process::Stdio;
 
 use authio_actions::client::{Client, Options};
 use authio_actions::domain::{Status, Trigger};
+use authio_actions_testkit::certificate::Authority;
 use authio_actions_testkit::database::Database;
 use authio_actions_testkit::endpoint::Reply;
 use authio_actions_testkit::pooler::Pooler;
+use authio_actions_testkit::process::Program;
+use authio_actions_testkit::scrape;
 use authio_actions_testkit::server::Server;
 use authio_actions_testkit::stack::Stack;
 use sqlx::{Connection, Executor, PgConnection, PgPool};
@@ -217,5 +220,46 @@ async fn through_pgbouncer_in_transaction_mode_with_its_defaults_everything_work
         assert!(program.drained().await.success());
         assert!(!program.log().contains("prepared statement"), "{}", program.log());
         assert!(program.log().contains("each statement is planned anew"), "it says what that costs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_server_is_the_one_that_was_meant_and_the_end_of_its_certificate_is_a_metric() {
+    let server = Server::start();
+    let (authority, another) = (Authority::default(), Authority::default());
+    server.speak_tls(&authority, 2040).await;
+    let database = Database::create_on(server.url(), &programs().join("actionsctl")).await;
+    let stack = Stack::on(database, &programs(), |_| std::future::ready(Reply::json("{}"))).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    let files = [&authority, &another].map(|authority| {
+        let file = std::env::temp_dir().join(format!("authio-actions-ca-{}.pem", uuid::Uuid::new_v4().simple()));
+        std::fs::write(&file, &authority.pem).unwrap();
+        file
+    });
+    let over_tls = |role: &str, file: &std::path::Path, host: &str| {
+        let url = stack.database.url(role).replace("127.0.0.1", host);
+        format!("{url}?sslmode=verify-full&sslrootcert={}", file.display())
+    };
+    let metrics = scrape::free_address();
+    let settings = [("ACTIONS_DATABASE__URL", &*over_tls("janitor", &files[0], "127.0.0.1")), ("ACTIONS_METRICS__LISTEN", &metrics)];
+    let _janitor = stack.janitor(&settings).await;
+    let _worker = stack.worker(&[("ACTIONS_DATABASE__URL", &over_tls("worker", &files[0], "127.0.0.1"))]).await;
+    assert_eq!(crate::support::invoke(&stack, "p", "pre_register").await.status, "ok");
+    let is_private = "select bool_and(t.ssl) from pg_stat_ssl as t join pg_stat_activity as a using (pid) where a.usename in ('test_worker', 'test_janitor')";
+    let is_private: bool = sqlx::query_scalar(is_private).fetch_one(&stack.database.owner().await).await.unwrap();
+    assert!(is_private);
+    let first_of_2040 = 2_208_988_800.0;
+    crate::support::repeat(async || scrape::value(&metrics, "actions_database_certificate_expiry_seconds").await == first_of_2040).await;
+
+    // Another authority's, and another name than the certificate has.
+    for (file, host, word) in [(&files[1], "127.0.0.1", "UnknownIssuer"), (&files[0], "localhost", "not valid for name")] {
+        let variables = stack.environment("worker", &[("ACTIONS_DATABASE__URL", &over_tls("worker", file, host))]);
+        let mut refused = Program::start(&programs().join("actions-worker"), &[], &variables);
+        assert!(!refused.ended().await.success());
+        refused.logged(word).await;
+    }
+    for file in files {
+        std::fs::remove_file(file).unwrap();
     }
 }

@@ -39,6 +39,14 @@ impl Authority {
         self.serve(params)
     }
 
+    /// A certificate for `names` that ends with a year, and its key, as a server's files hold them.
+    pub fn pem(&self, names: &[&str], last_year: i32) -> (String, String) {
+        let mut params = CertificateParams::new(owned(names)).expect("valid names");
+        params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
+    }
+
     fn serve(&self, params: CertificateParams) -> Arc<rustls::ServerConfig> {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");

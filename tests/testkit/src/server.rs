@@ -5,6 +5,8 @@ use std::process::Command;
 
 use sqlx::{Connection, Executor, PgConnection};
 
+use crate::certificate::Authority;
+
 /// A server that `ops/postgres` started; it is removed when dropped.
 pub struct Server {
     dir: PathBuf,
@@ -27,6 +29,20 @@ impl Server {
     pub fn start_in(dir: PathBuf, settings: &[&str], variables: Vec<(String, String)>) -> Self {
         let url = script(&[&["start", text(&dir)], settings].concat(), &variables);
         Self { dir, url, variables }
+    }
+
+    /// From now on it also speaks TLS, with a certificate for its address that ends with a year.
+    pub async fn speak_tls(&self, authority: &Authority, last_year: i32) {
+        let mut superuser = PgConnection::connect(&self.url).await.expect("it answers");
+        let (certificate, key) = authority.pem(&["127.0.0.1"], last_year);
+        for (file, pem) in [("server.crt", certificate), ("server.key", key)] {
+            // In its own directory and as its own user, which this one may not be.
+            let lines = pem.lines().map(|line| format!("('{line}')")).collect::<Vec<_>>().join(",");
+            let copy = format!("copy (values {lines}) to program 'umask 077; cat > {file}'");
+            superuser.execute(copy.as_str()).await.expect("it may write there");
+        }
+        superuser.execute("alter system set ssl = on").await.expect("it knows TLS");
+        superuser.execute("select pg_reload_conf()").await.expect("it reads its files");
     }
 
     /// The superuser's URL.

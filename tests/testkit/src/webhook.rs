@@ -1,4 +1,4 @@
-//! An incoming webhook on loopback, as a chat has it.
+//! Something on loopback that takes what is posted: a chat's incoming webhook, or a collector of spans.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub struct Webhook {
     /// Its base.
     pub url: String,
-    heard: UnboundedReceiver<(String, Value)>,
+    heard: UnboundedReceiver<(String, Bytes)>,
 }
 
 impl Webhook {
@@ -39,8 +39,14 @@ impl Webhook {
         Self { url, heard }
     }
 
-    /// The next path and body that it hears.
+    /// The next path and JSON that it hears.
     pub async fn next(&mut self) -> (String, Value) {
+        let (path, body) = self.next_bytes().await;
+        (path, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// The next path and body that it hears.
+    pub async fn next_bytes(&mut self) -> (String, Bytes) {
         let next = tokio::time::timeout(std::time::Duration::from_secs(30), self.heard.recv()).await;
         next.expect("it is told in time").expect("the server lives")
     }
@@ -49,11 +55,11 @@ impl Webhook {
 async fn answer(
     request: Request<Incoming>,
     statuses: &Mutex<VecDeque<u16>>,
-    sender: &UnboundedSender<(String, Value)>,
+    sender: &UnboundedSender<(String, Bytes)>,
 ) -> Response<Empty<Bytes>> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let _ = sender.send((path, serde_json::from_slice(&body).unwrap_or_default()));
+    let _ = sender.send((path, body));
     let status = statuses.lock().expect("no panic").pop_front().unwrap_or(200);
     Response::builder().status(status).body(Empty::new()).expect("a response")
 }

@@ -116,15 +116,20 @@ class AsyncClient:
             _fail(waiter.result, closed)
         await self._pool.close()
 
-    async def invoke(self, project_id: str, trigger: str, event: Mapping[str, Any], *, event_id: str | None = None) -> Answer:
+    async def invoke(
+        self, project_id: str, trigger: str, event: Mapping[str, Any], *, event_id: str | None = None, trace_parent: str | None = None
+    ) -> Answer:
         """Reports an auth event and returns its one final outcome: the action's, or at the deadline its fail mode's.
 
         An ``event_id`` of your own (see ``new_event_id``) makes it safe to report the event again within ten minutes, by
-        any process. Raises ``ActionsError`` where the database refuses or does not answer.
+        any process. A ``trace_parent`` (W3C ``traceparent``) joins the fleet's spans and the endpoint's to your trace; one
+        that is not valid is passed over. Raises ``ActionsError`` where the database refuses or does not answer.
         """
         if not self._tasks:
             raise ActionsError("the client is closed; use it within: async with AsyncClient(url) as client")
         request = {"project_id": project_id, "trigger": trigger, "event": event, "event_id": event_id or new_event_id()}
+        if trace_parent is not None:
+            request["trace_parent"] = trace_parent
         ask = _Ask(request, asyncio.get_running_loop().create_future())
         self._reporting += 1
         try:
@@ -186,6 +191,7 @@ class AsyncClient:
         except (TypeError, ValueError, RecursionError) as error:
             raise ActionsError(f"the event is no JSON: {error}", blames_event=True) from error
         columns = [[request[key] for request in requests] for key in ("project_id", "trigger", "event_id")]
+        parents = [request.get("trace_parent") for request in requests]
         last, pause = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
         lost: Any = None
         while True:
@@ -193,7 +199,7 @@ class AsyncClient:
             try:
                 if lost is not None:
                     # The same event ids again are the same invocations; what a crash may have forgotten is refused.
-                    again = (columns[0], columns[1], events, columns[2], self._reply_to.text, lost)
+                    again = (columns[0], columns[1], events, columns[2], self._reply_to.text, lost, parents)
                     rows = await self._rows(ENQUEUE_AGAIN, again, ANSWER_S)
                 else:
                     if epoch is None:

@@ -12,7 +12,7 @@ from .outcome import Outcome
 COLUMNS = "invocation_id, event_id, action_id, outcome::text, wait_ms"
 EPOCH = "select actions.server_epoch()"
 ENQUEUE_MANY = f"select {COLUMNS} from actions.enqueue_many(%s::text::json, %s)"
-ENQUEUE_AGAIN = f"select {COLUMNS} from actions.enqueue_again(%s::text[], %s::text[], %s::text[]::json[], %s::text[], %s, null, %s)"
+ENQUEUE_AGAIN = f"select {COLUMNS} from actions.enqueue_again(%s::text[], %s::text[], %s::text[]::json[], %s::text[], %s, null, %s, %s::text[])"
 RESULTS = "select invocation_id, outcome::text from actions.results(%s)"
 ABANDON = "select outcome::text from actions.abandon(%s)"
 #: The server crashed after something was asked, and knows nothing of it.

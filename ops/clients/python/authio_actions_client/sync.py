@@ -46,11 +46,13 @@ class Client:
             self._client = None
             self._stop()
 
-    def invoke(self, project_id: str, trigger: str, event: Mapping[str, Any], *, event_id: str | None = None) -> Answer:
+    def invoke(
+        self, project_id: str, trigger: str, event: Mapping[str, Any], *, event_id: str | None = None, trace_parent: str | None = None
+    ) -> Answer:
         """Reports an auth event and returns its one final outcome; see ``AsyncClient.invoke``."""
         if self._client is None:
             raise RuntimeError("the client is closed; use it within: with Client(url) as client")
-        return self._do(self._client.invoke(project_id, trigger, event, event_id=event_id))
+        return self._do(self._client.invoke(project_id, trigger, event, event_id=event_id, trace_parent=trace_parent))
 
     async def _open(self) -> AsyncClient:
         return await AsyncClient(self._url, **self._arguments).__aenter__()

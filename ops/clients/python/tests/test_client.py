@@ -102,6 +102,13 @@ class Clients(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(answer.outcome["status"], "ok")
         self.assertLess(time.monotonic() - began, 1.8)
 
+    async def test_a_trace_goes_through_and_one_that_is_none_is_passed_over(self):
+        trace_parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        async with AsyncClient(URL) as client:
+            for given, got in ((trace_parent, trace_parent), ("odd", "")):
+                answer = await client.invoke("acme", "pre_token_mint", plan("trace"), trace_parent=given)
+                self.assertEqual(answer.outcome["claims"], {"trace": got})
+
     async def test_whoever_waits_when_it_is_closed_gets_an_error(self):
         client = await AsyncClient(URL).__aenter__()
         waiting = [asyncio.create_task(client.invoke("acme", "pre_authenticate", plan("hang"))) for _ in range(3)]

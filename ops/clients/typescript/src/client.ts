@@ -9,7 +9,7 @@ import { ReplyTo, type Told } from "./reply-to.js";
 const COLUMNS = "invocation_id, event_id, action_id, outcome::text as outcome, wait_ms";
 const EPOCH = "select actions.server_epoch() as epoch";
 const ENQUEUE_MANY = `select ${COLUMNS} from actions.enqueue_many($1::text::json, $2)`;
-const ENQUEUE_AGAIN = `select ${COLUMNS} from actions.enqueue_again($1::text[], $2::text[], $3::text[]::json[], $4::text[], $5, null, $6)`;
+const ENQUEUE_AGAIN = `select ${COLUMNS} from actions.enqueue_again($1::text[], $2::text[], $3::text[]::json[], $4::text[], $5, null, $6, $7::text[])`;
 const RESULTS = "select invocation_id, outcome::text as outcome from actions.results($1)";
 const ABANDON = "select outcome::text as outcome from actions.abandon($1)";
 
@@ -39,6 +39,14 @@ export interface Options {
   connections?: number;
 }
 
+/** What auth-core may know of an event beside the event itself. */
+export interface Details {
+  /** One of your own (see `newEventId`) makes it safe to report the event again within ten minutes, by any process. */
+  eventId?: string;
+  /** W3C `traceparent`: joins the fleet's spans and the endpoint's to your trace. One that is not valid is passed over. */
+  traceParent?: string;
+}
+
 interface Row {
   invocation_id: string | null;
   event_id: string;
@@ -48,7 +56,7 @@ interface Row {
 }
 
 interface Ask {
-  request: { project_id: string; trigger: string; event: object; event_id: string };
+  request: { project_id: string; trigger: string; event: object; event_id: string; trace_parent: string | undefined };
   resolve: (row: Row) => void;
   reject: (error: ActionsError) => void;
 }
@@ -130,17 +138,17 @@ export class Client {
   /**
    * Reports an auth event and returns its one final outcome: the action's, or at the deadline its fail mode's.
    *
-   * An `eventId` of your own (see `newEventId`) makes it safe to report the event again within ten minutes, by any
-   * process. Throws `ActionsError` where the database refuses or does not answer.
+   * Throws `ActionsError` where the database refuses or does not answer.
    */
-  async invoke(projectId: string, trigger: string, event: object, eventId: string = newEventId()): Promise<Answer> {
+  async invoke(projectId: string, trigger: string, event: object, details: Details = {}): Promise<Answer> {
     if (this.#isClosed) throw new ActionsError("the client was closed");
     this.#reporting += 1;
     let row: Row;
     let waiter: Waiter | undefined;
     try {
       row = await new Promise<Row>((resolve, reject) => {
-        this.#asked.push({ request: { project_id: projectId, trigger, event, event_id: eventId }, resolve, reject });
+        const { eventId = newEventId(), traceParent } = details;
+        this.#asked.push({ request: { project_id: projectId, trigger, event, event_id: eventId, trace_parent: traceParent }, resolve, reject });
         void this.#gather();
       });
       if (row.invocation_id !== null && row.outcome === null) waiter = this.#waiter(row.invocation_id);
@@ -209,12 +217,13 @@ export class Client {
       throw new ActionsError(`the event is no JSON: ${text(error)}`, true, { cause: error });
     }
     const [projects, triggers, ids] = [requests.map((r) => r.project_id), requests.map((r) => r.trigger), requests.map((r) => r.event_id)];
+    const parents = requests.map((request) => request.trace_parent ?? null);
     // Where an answer got lost, the epoch in which it was asked for.
     let lost: string | undefined;
     const rows = await this.#patiently(Date.now() + PATIENCE_MS, async () => {
       if (lost !== undefined) {
         // The same event ids again are the same invocations; what a crash may have forgotten is refused.
-        return this.#rows<Row>(ENQUEUE_AGAIN, [projects, triggers, events, ids, this.#replyTo.text, lost], ANSWER_MS);
+        return this.#rows<Row>(ENQUEUE_AGAIN, [projects, triggers, events, ids, this.#replyTo.text, lost, parents], ANSWER_MS);
       }
       const epoch = (this.#epoch ??= (await this.#rows<{ epoch: string }>(EPOCH, [], ANSWER_MS))[0]?.epoch);
       try {

@@ -68,8 +68,8 @@ test("an event reported twice is one invocation", () =>
   withClient((one) =>
     withClient(async (other) => {
       const eventId = newEventId();
-      const first = await one.invoke("acme", "pre_token_mint", plan("allow"), eventId);
-      const again = await other.invoke("acme", "pre_token_mint", plan("allow"), eventId);
+      const first = await one.invoke("acme", "pre_token_mint", plan("allow"), { eventId });
+      const again = await other.invoke("acme", "pre_token_mint", plan("allow"), { eventId });
       assert.deepEqual([first.invocationId, first.eventId], [again.invocationId, eventId]);
     }),
   ));
@@ -88,7 +88,7 @@ test("lost connections are opened anew", () =>
 test("an outcome of somebody else's is not believed", () =>
   withClient(async (client) => {
     const eventId = newEventId();
-    const waiting = client.invoke("acme", "pre_authenticate", plan("hang"), eventId);
+    const waiting = client.invoke("acme", "pre_authenticate", plan("hang"), { eventId });
     // Whoever may look into the database sees the channel, and nobody the token.
     const seen = new pg.Client(URL_);
     await seen.connect();
@@ -162,6 +162,15 @@ test("ids are as the fleet makes them", () => {
   assert.ok(ids.every((id) => /^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$/.test(id)));
   assert.equal(new Set(ids).size, 100);
 });
+
+test("a trace goes through, and one that is none is passed over", () =>
+  withClient(async (client) => {
+    const traceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (const [given, got] of [[traceParent, traceParent], ["odd", ""]] as const) {
+      const { outcome } = await client.invoke("acme", "pre_token_mint", plan("trace"), { traceParent: given });
+      assert.deepEqual(outcome.claims, { trace: got });
+    }
+  }));
 
 test("no payload breaks the listener", () => {
   const replyTo = new ReplyTo();

@@ -1,8 +1,8 @@
 //! Runs a command beside a whole fleet, for tests in other languages. Started by `ops/with-fleet`.
 //!
 //! The command finds `DATABASE_URL`, a login of auth-core, and the project `acme` with an action for each of three
-//! triggers, whose endpoint does as the event's `metadata.plan` says: `deny`, `fail`, `hang`, `number`, `large` (a result that
-//! no notification has room for), or anything else for a plain allow.
+//! triggers, whose endpoint does as the event's `metadata.plan` says: `deny`, `fail`, `hang`, `number`, `trace` (its trace_parent
+//! as a claim), `large` (a result that no notification has room for), or anything else for a plain allow.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -49,6 +49,7 @@ async fn answer(request: Received) -> Reply {
         }
         // A number just as it was written.
         "number" => Reply::json(format!(r#"{{"override_claims":{{"n":{}}}}}"#, event["metadata"]["text"].as_str().unwrap_or("0"))),
+        "trace" => Reply::json(json!({"override_claims": {"trace": request.header("traceparent")}}).to_string()),
         "large" => Reply::json(json!({"override_claims": {"text": "x".repeat(9_000)}}).to_string()),
         _ => Reply::json(json!({"override_claims": {"n": event["metadata"]["n"]}}).to_string()),
     }

@@ -2,6 +2,8 @@
 //!
 //! Exit status 0 is success, 2 is wrong usage or configuration, 3 what would change, 1 is anything else.
 
+mod arguments;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +14,8 @@ use crate::console::ConsoleError;
 use crate::fleet::WorkerError;
 use crate::janitor::JanitorError;
 use crate::store::StoreError;
+
+pub use self::arguments::{ConsoleArguments, JanitorArguments, WorkerArguments};
 
 /// Why a program ends without success.
 #[derive(Debug, thiserror::Error)]
