@@ -1,4 +1,5 @@
 # All four programs in one image: docker build -t authio-actions .
+# Checked with hadolint by ops/test, which builds no image: nobody's tests need Docker.
 # Which one runs is the command: actions-worker, actions-janitor, actions-console or actionsctl.
 FROM rust:1-bookworm AS build
 WORKDIR /src

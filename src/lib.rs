@@ -35,3 +35,8 @@ pub mod store;
 pub mod supervise;
 pub mod telemetry;
 pub mod trial;
+
+/// What README.md shows of Rust is compiled with the examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

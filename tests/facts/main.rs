@@ -45,6 +45,7 @@ mod overload;
 mod programs;
 mod prometheus;
 mod races;
+mod readme;
 mod released;
 mod repeated_events;
 mod rotation;

@@ -249,8 +249,18 @@ class AsyncClient:
                 was_sent = True
                 return await (await connection.execute(statement, params)).fetchall()
 
+        running = asyncio.create_task(run())
         try:
-            return await asyncio.wait_for(run(), limit_s + 0.1)
+            # Not wait_for: a statement that is given up asks the server to stop, and waits for that too long.
+            await asyncio.wait({running}, timeout=limit_s + 0.1)
+        finally:
+            if not running.done():
+                running.cancel()
+                running.add_done_callback(_forget)
+        try:
+            if running.cancelled() or not running.done():
+                raise asyncio.TimeoutError
+            return running.result()
         except (PoolTimeout, PoolClosed) as error:
             raise _Away(error, may_be_done=False) from error
         except asyncio.TimeoutError as error:
@@ -315,6 +325,11 @@ class AsyncClient:
                         self._tell(invocation_id, told(outcome))
             except Exception as error:  # whatever it is, the next look may have more luck
                 _log.warning("results cannot be read: %s", error)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _fail(future: asyncio.Future[Any], error: ActionsError) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.parse
 
 import psycopg
 
@@ -20,6 +21,48 @@ URL = os.environ["DATABASE_URL"]
 
 def plan(name, **more):
     return {"user": {"id": "user_1"}, "metadata": {"plan": name} | more}
+
+
+class Line:
+    """Leads to the database; may lose the answers to what was asked, or go dead without a word."""
+
+    def __init__(self):
+        self.asked = []
+        self.loses = 0
+        self.is_dead = False
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._lead, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = urllib.parse.urlsplit(URL)._replace(netloc=re.sub(r":[0-9]+$", f":{port}", urllib.parse.urlsplit(URL).netloc)).geturl()
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+    async def _lead(self, reader, writer):
+        to = urllib.parse.urlsplit(URL)
+        database_reader, database_writer = await asyncio.open_connection(to.hostname, to.port)
+        is_losing = False
+
+        async def pipe(reader, writer, is_asking):
+            nonlocal is_losing
+            while data := await reader.read(65536):
+                named = re.findall(rb"actions\.(enqueue_\w+)", data) if is_asking else []
+                self.asked += [name.decode() for name in named]
+                if named and self.loses:
+                    self.loses, is_losing = self.loses - 1, True
+                if is_losing and not is_asking:
+                    break
+                if not self.is_dead:
+                    writer.write(data)
+
+        await asyncio.wait(
+            [asyncio.create_task(pipe(reader, database_writer, True)), asyncio.create_task(pipe(database_reader, writer, False))],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for writer in (writer, database_writer):
+            writer.close()
 
 
 async def end_sessions(name):
@@ -67,6 +110,27 @@ class Clients(unittest.IsolatedAsyncioTestCase):
             first = await one.invoke("acme", "pre_token_mint", plan("allow", n=1), event_id=event_id)
             again = await other.invoke("acme", "pre_token_mint", plan("allow", n=1), event_id=event_id)
         self.assertEqual((first.invocation_id, first.event_id), (again.invocation_id, event_id))
+
+    async def test_an_answer_that_got_lost_is_asked_for_again_and_nothing_is_sent_twice(self):
+        event_id = new_event_id()
+        async with Line() as line, AsyncClient(line.url, listen_url=URL) as client, AsyncClient(URL) as other:
+            line.loses = 1
+            answer = await client.invoke("acme", "pre_token_mint", plan("allow", n=1), event_id=event_id)
+            again = await other.invoke("acme", "pre_token_mint", plan("allow", n=1), event_id=event_id)
+            self.assertEqual((answer.outcome["status"], answer.invocation_id), ("ok", again.invocation_id))
+            self.assertEqual(line.asked, ["enqueue_many", "enqueue_again"])
+
+    async def test_a_line_that_goes_dead_is_an_error_in_time(self):
+        async with Line() as line, AsyncClient(line.url, listen_url=URL) as client:
+            await client.invoke("acme", "pre_token_mint", plan("allow", n=1))
+            line.is_dead = True
+            began = time.monotonic()
+            with self.assertRaisesRegex(ActionsError, "does not answer"):
+                await client.invoke("acme", "pre_token_mint", plan("allow", n=1))
+            self.assertLess(time.monotonic() - began, 10)
+            line.is_dead = False
+            answer = await client.invoke("acme", "pre_token_mint", plan("allow", n=2))
+            self.assertEqual(answer.outcome["status"], "ok")
 
     async def test_lost_connections_are_opened_anew(self):
         async with AsyncClient(URL) as client:

@@ -277,6 +277,8 @@ export class Client {
     } catch (error) {
       throw failure(error, false);
     }
+    // Whoever breaks in the middle says so twice: to the query, and to all who listen, of whom there must be one.
+    connection.on("error", ignore);
     try {
       const query = { text: sql, values, query_timeout: limitMs } as pg.QueryConfig;
       const { rows } = await connection.query<T>(query);
@@ -287,6 +289,8 @@ export class Client {
       // What broke, or did not answer, is not used again.
       connection.release(failed instanceof Away);
       throw failed;
+    } finally {
+      connection.off("error", ignore);
     }
   }
 
@@ -368,6 +372,8 @@ export class Client {
     }
   }
 }
+
+function ignore(): void {}
 
 /** Classes of errors that say that the request, the login or the schema is at fault. */
 const FAULTS = ["22", "23", "28", "3D", "3F", "42", "54"];

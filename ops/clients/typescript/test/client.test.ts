@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -19,6 +21,45 @@ async function withClient<T>(body: (client: Client) => Promise<T>, options = {})
     return await body(client);
   } finally {
     await client.close();
+  }
+}
+
+/** Leads to the database; may lose the answers to what was asked, or go dead without a word. */
+class Line {
+  readonly asked: string[] = [];
+  loses = 0;
+  isDead = false;
+  readonly #sockets = new Set<Socket>();
+  readonly #server = createServer((client) => this.#lead(client));
+
+  async open(): Promise<string> {
+    await once(this.#server.listen(0, "127.0.0.1"), "listening");
+    const url = new URL(URL_);
+    url.port = String((this.#server.address() as AddressInfo).port);
+    return url.href;
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #lead(client: Socket): void {
+    const { hostname, port } = new URL(URL_);
+    const database = connect(Number(port), hostname);
+    let isLosing = false;
+    const end = () => [client, database].forEach((socket) => socket.destroy());
+    for (const socket of [client, database]) this.#sockets.add(socket.on("error", end).on("close", end));
+    client.on("data", (data) => {
+      const named = [...data.toString("latin1").matchAll(/actions\.(enqueue_\w+)/g)].map(([, name]) => name as string);
+      this.asked.push(...named);
+      if (named.length > 0 && this.loses > 0) [this.loses, isLosing] = [this.loses - 1, true];
+      if (!this.isDead) database.write(data);
+    });
+    database.on("data", (data) => {
+      if (isLosing) end();
+      else if (!this.isDead) client.write(data);
+    });
   }
 }
 
@@ -161,6 +202,48 @@ test("ids are as the fleet makes them", () => {
   const ids = numbers(100).map(() => newEventId());
   assert.ok(ids.every((id) => /^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$/.test(id)));
   assert.equal(new Set(ids).size, 100);
+});
+
+test("an answer that got lost is asked for again, and nothing is sent twice", async () => {
+  const line = new Line();
+  const url = await line.open();
+  const eventId = newEventId();
+  try {
+    await withClient(
+      async (client) => {
+        line.loses = 1;
+        const answer = await client.invoke("acme", "pre_token_mint", plan("allow"), { eventId });
+        const again = await withClient((other) => other.invoke("acme", "pre_token_mint", plan("allow"), { eventId }));
+        assert.deepEqual([answer.outcome.status, answer.invocationId], ["ok", again.invocationId]);
+        assert.deepEqual(line.asked, ["enqueue_many", "enqueue_again"]);
+      },
+      { url, listenUrl: URL_ },
+    );
+  } finally {
+    line.close();
+  }
+});
+
+test("a line that goes dead is an error in time", async () => {
+  const line = new Line();
+  const url = await line.open();
+  try {
+    await withClient(
+      async (client) => {
+        await client.invoke("acme", "pre_token_mint", plan("allow"));
+        line.isDead = true;
+        const began = Date.now();
+        await assert.rejects(client.invoke("acme", "pre_token_mint", plan("allow")), /does not answer/);
+        assert.ok(Date.now() - began < 10_000);
+        line.isDead = false;
+        const { outcome } = await client.invoke("acme", "pre_token_mint", plan("allow"));
+        assert.equal(outcome.status, "ok");
+      },
+      { url, listenUrl: URL_ },
+    );
+  } finally {
+    line.close();
+  }
 });
 
 test("a trace goes through, and one that is none is passed over", () =>
