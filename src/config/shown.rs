@@ -7,8 +7,9 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::Value;
 
+use super::layers::merge_variable;
 use super::shape::every_key;
-use super::{ConfigError, DEFAULTS, ENV_PREFIX, merge_variable};
+use super::{ConfigError, DEFAULTS, ENV_PREFIX};
 
 /// What stands in the place of something that nobody may see.
 const HIDDEN: &str = "<hidden>";

@@ -38,6 +38,8 @@ use crate::telemetry::{Metrics, service};
 pub type Fields = BTreeMap<String, String>;
 
 /// A request whose head, or whose body, takes longer is given up.
+/// Time between two looks whether the database answers.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 const HALF_SENT: Duration = Duration::from_secs(30);
 
 /// Live lists at once.
@@ -104,12 +106,15 @@ impl Console {
         })?;
         tracing::info!(address = %listen, "serving the console");
         service::ready();
-        let routes = routes(Arc::new(self));
+        let this = Arc::new(self);
+        let watching = tokio::spawn(watch_database(Arc::clone(&this))).abort_handle();
+        let routes = routes(this);
         tokio::pin!(stop);
         loop {
             let stream = tokio::select! {
                 () = &mut stop => {
                     service::stopping();
+                    watching.abort();
                     return Ok(());
                 }
                 accepted = listener.accept() => match accepted {
@@ -142,6 +147,20 @@ impl Console {
             None => false,
         });
         !is_loopback || base.is_some_and(|base| base.scheme() == "https")
+    }
+}
+
+/// Says whether the database answers, also while nobody opens a page.
+async fn watch_database(console: Arc<Console>) {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    loop {
+        every.tick().await;
+        console.metrics.liveness.alive("watch_database");
+        let is_there = schema::check(&console.database).await;
+        if let Err(error) = &is_there {
+            tracing::warn!(%error, "the database does not answer as it must");
+        }
+        console.metrics.database_up.set(i64::from(is_there.is_ok()));
     }
 }
 

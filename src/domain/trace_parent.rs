@@ -18,6 +18,8 @@ pub struct TraceParent {
 
 impl TraceParent {
     const SAMPLED: u8 = 1;
+    /// What the specification has a meaning for: sampled, and that the trace's id is random.
+    const KNOWN: u8 = 3;
 
     /// Reads a header; `None` for whatever is not valid, because a trace is no reason to refuse anything.
     ///
@@ -32,7 +34,7 @@ impl TraceParent {
         if version == u8::MAX || (is_known && fields.next().is_some()) || trace_id == [0; 16] || span_id == [0; 8] {
             return None;
         }
-        Some(Self { trace_id, span_id, flags: if is_known { flags } else { flags & Self::SAMPLED } })
+        Some(Self { trace_id, span_id, flags: flags & if is_known { Self::KNOWN } else { Self::SAMPLED } })
     }
 
     /// Whether its spans are to be recorded.
@@ -77,6 +79,14 @@ mod tests {
             let parent = TraceParent::parse(&header).unwrap();
             assert_eq!(parent.to_string(), header);
             assert_eq!(parent.is_sampled(), flags.ends_with(['1', '3']));
+        }
+    }
+
+    #[test]
+    fn flags_that_mean_nothing_yet_are_not_passed_on() {
+        for (given, passed) in [("ff", "03"), ("04", "00"), ("81", "01")] {
+            let parent = TraceParent::parse(&format!("00-{TRACE}-{SPAN}-{given}")).unwrap();
+            assert_eq!(parent.to_string(), format!("00-{TRACE}-{SPAN}-{passed}"));
         }
     }
 

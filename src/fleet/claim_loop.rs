@@ -26,6 +26,8 @@ const BATCH: usize = 128;
 const SECOND_LOOK: Duration = Duration::from_millis(25);
 /// Pause between attempts to read the configuration of actions.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So often the loop shows that it is alive while it may not claim.
+const STILL_WAITING: Duration = Duration::from_secs(5);
 
 pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut stopped: watch::Receiver<bool>) {
     let limits = &worker.config.worker;
@@ -39,6 +41,8 @@ pub async fn run(worker: Arc<Worker>, calls: Arc<Calls>, endings: Endings, mut s
             biased;
             _ = stopped.wait_for(|is_stopped| *is_stopped) => break,
             () = endings.are_few() => {}
+            // While the database is away, what is judged waits here for long.
+            () = tokio::time::sleep(STILL_WAITING) => continue,
         }
         let room = bulkhead.room(BATCH);
         let at_capacity = room.limit < BATCH || !room.tight.is_empty() || room.per_action < BATCH;

@@ -41,7 +41,7 @@ pub async fn execute(worker: &Arc<Worker>, claim: &Claim, action: &Action, proje
     let mut call = Call {
         mode: claim.canary.then_some(Mode::Canary),
         keeps_body: action.records_events && !claim.test,
-        trace: Trace::begin(worker, claim, started),
+        trace: Trace::begin(worker, claim),
         ..Call::default()
     };
     let mut judgement = match attempt(worker, claim, action, project, started, &mut call).await {

@@ -50,6 +50,8 @@ const BEAT: Duration = Duration::from_secs(5);
 const NEARLY_HALF: f64 = 0.4;
 /// How long leaving may take once nothing is in flight: the database may be away.
 const PARTING: Duration = Duration::from_secs(10);
+/// How long a collector may take for what is left.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// What every task of a worker shares.
 pub struct Worker {
@@ -131,11 +133,13 @@ impl Worker {
     /// holds inside each deadline and writes it back.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
         let mut loops = Loops::default();
+        // By itself: spans are no reason to end.
+        let mut traces = Loops::default();
         if let Some((tracer, exporting)) =
             Tracer::new(&self.config.telemetry, "actions-worker", &self.process.id, Arc::clone(&self.metrics))?
         {
             self.tracer = Some(tracer);
-            loops.start("traces", exporting);
+            traces.start("traces", exporting);
         }
         let worker = Arc::new(self);
         // Before anything is claimed: this may be a copy of the database, see the heartbeat.
@@ -153,6 +157,7 @@ impl Worker {
         loops.start("tell", telling);
         loops.start("aside", keeping);
         tracing::info!(worker = worker.process.id, "working");
+        worker.metrics.working.set(1);
         service::ready();
 
         tokio::select! {
@@ -160,6 +165,7 @@ impl Worker {
             name = loops.any_ended() => return Err(WorkerError::LoopEnded(name)),
         }
         tracing::info!(in_flight = worker.metrics.in_flight.get(), "draining");
+        worker.metrics.working.set(0);
         service::stopping();
         worker.is_leaving.store(true, Ordering::Relaxed);
         stopping.send_replace(true);
@@ -168,8 +174,8 @@ impl Worker {
         let rest = async { loops.ended("write_back").await && loops.ended("tell").await && loops.ended("aside").await };
         let is_written = tokio::time::timeout(PARTING, rest).await.unwrap_or(false);
         if let Some(tracer) = &worker.tracer {
-            tracer.close().await;
-            let _ = tokio::time::timeout(PARTING, loops.ended("traces")).await; // nobody waits for spans
+            let sending = async { tracer.close().await && traces.ended("traces").await };
+            let _ = tokio::time::timeout(LAST_SPANS, sending).await; // nobody waits for spans
         }
         drop(loops);
         if let Err(error) = worker.write_notes().await {

@@ -16,14 +16,15 @@ use crate::telemetry::traces::Recording;
 /// The spans of one invocation until it is told.
 pub struct Trace {
     recording: Recording,
-    /// PostgreSQL's clock, carried on by the monotonic one: the moment of the claim on both.
+    /// PostgreSQL's clock, carried on by the monotonic one: it is read near the end of a claim's statement, so when
+    /// the rows arrive.
     claimed: (SystemTime, Instant),
     last: Instant,
 }
 
 impl Trace {
     /// Where its trace is recorded at all.
-    pub fn begin(worker: &Worker, claim: &Claim, started: Instant) -> Option<Box<Self>> {
+    pub fn begin(worker: &Worker, claim: &Claim) -> Option<Box<Self>> {
         let tracer = worker.tracer.as_ref()?;
         let parent = claim.trace_parent.filter(TraceParent::is_sampled)?;
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
@@ -31,7 +32,7 @@ impl Trace {
         let enqueued_at = claimed_at - seconds(claim.queue_ms / 1000.0);
         let mut recording = tracer.begin(&parent, enqueued_at);
         recording.step("enqueue→claim", enqueued_at, claimed_at);
-        Some(Box::new(Self { recording, claimed: (claimed_at, started), last: started }))
+        Some(Box::new(Self { recording, claimed: (claimed_at, claim.received), last: claim.received }))
     }
 
     /// For the endpoint: the same trace, under this invocation.

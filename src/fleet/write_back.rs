@@ -132,7 +132,7 @@ async fn write(
         let is_quiet = batch.len() <= FEW && coalescing.is_quiet();
         let is_free = worker.is_alone.load(Ordering::Relaxed) && worker.is_awake.load(Ordering::Relaxed);
         let at_once: Vec<Reply> = if is_quiet || is_free { batch.iter().filter_map(Finished::reply).collect() } else { Vec::new() };
-        let written = write_until_done(&worker.database, endings, &at_once, Instant::now() + PATIENCE).await;
+        let written = write_until_done(&worker.database, endings, &at_once, Instant::now() + PATIENCE, &turn).await;
         let left = backlog.count.fetch_sub(batch.len(), Ordering::Relaxed) - batch.len();
         worker.metrics.unwritten.set(i64::try_from(left).unwrap_or_default());
         backlog.shrank.notify_one();
@@ -225,13 +225,21 @@ struct Written {
     replaced: HashSet<String>,
 }
 
-async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies: &[Reply], patient_until: Instant) -> Written {
+async fn write_until_done(
+    database: &Database,
+    mut endings: Vec<Ending>,
+    replies: &[Reply],
+    patient_until: Instant,
+    turn: &(impl Fn() + Sync),
+) -> Written {
     let mut written = Written::default();
     let mut pause = FIRST_PAUSE;
     let mut tried_before = false;
     // Once: what goes wrong with them must not cost the endings.
     let mut with_it = replies;
     while !endings.is_empty() {
+        // A database that is away is no reason to end the loop that holds what it has to be told.
+        turn();
         if tried_before {
             // The lost answer may have been a success.
             let ids: Vec<&str> = endings.iter().map(|ending| ending.id.as_str()).collect();
@@ -273,7 +281,7 @@ async fn write_until_done(database: &Database, mut endings: Vec<Ending>, replies
                 // One row that the database refuses must not cost the others.
                 tracing::warn!(%error, "the database refused a batch of results; writing them one by one");
                 for ending in std::mem::take(&mut endings) {
-                    let one = Box::pin(write_until_done(database, vec![ending], &[], patient_until)).await;
+                    let one = Box::pin(write_until_done(database, vec![ending], &[], patient_until, turn)).await;
                     written.ours.extend(one.ours);
                     written.unclear.extend(one.unclear);
                     written.replaced.extend(one.replaced);

@@ -60,7 +60,8 @@ struct Seen {
 pub async fn run(database: Database, alerts: Alerts, standing: watch::Receiver<Standing>, metrics: Arc<Metrics>) {
     let Some(url) = alerts.url() else { return std::future::pending().await };
     // Where the operator's own network needs a proxy, the environment says so; redirects lead elsewhere.
-    let client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
+    let client =
+        reqwest::Client::builder().tls_built_in_native_certs(false).timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
     let Ok(client) = client else { return std::future::pending().await };
     let mut bell = Bell { url, client, waiting: Vec::new(), told: HashMap::new() };
     let mut seen = Seen::default();

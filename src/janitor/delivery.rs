@@ -19,28 +19,30 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Delivers whenever it is woken, for as long as the janitor lives.
 pub async fn run(database: Database, mailer: Mailer, wakeup: Arc<Wakeup>, metrics: Arc<Metrics>) {
     loop {
-        let epoch = wakeup.woken(|| metrics.liveness.alive("delivery")).await;
-        if let Err(error) = deliver(&database, &mailer, epoch).await {
+        let turn = || metrics.liveness.alive("delivery");
+        let epoch = wakeup.woken(turn).await;
+        if let Err(error) = deliver(&database, &mailer, epoch, &turn).await {
             tracing::warn!(%error, "mails wait; the next tick tries again");
         }
     }
 }
 
-async fn deliver(database: &Database, mailer: &Mailer, epoch: i64) -> Result<(), StoreError> {
+async fn deliver(database: &Database, mailer: &Mailer, epoch: i64, turn: &impl Fn()) -> Result<(), StoreError> {
     loop {
         let due = outbox::take(database, epoch, BATCH).await?;
         if due.is_empty() {
             return Ok(());
         }
         for mail in due {
+            turn();
             if outbox::hold(database, epoch, &mail).await? {
-                send(database, mailer, &mail).await?;
+                send(database, mailer, &mail, turn).await?;
             }
         }
     }
 }
 
-async fn send(database: &Database, mailer: &Mailer, mail: &Waiting) -> Result<(), StoreError> {
+async fn send(database: &Database, mailer: &Mailer, mail: &Waiting, turn: &impl Fn()) -> Result<(), StoreError> {
     let Waiting { id, action_id, attempts, .. } = mail;
     let message_id = format!("<{}.{id}.{action_id}@actions.authio>", mail.created_unix);
     let letter = Letter { message_id: &message_id, to: &mail.recipient, subject: &mail.subject, text: &mail.text, html: &mail.html };
@@ -51,6 +53,7 @@ async fn send(database: &Database, mailer: &Mailer, mail: &Waiting) -> Result<()
             while let Err(error) = outbox::sent(database, *id).await {
                 tracing::warn!(mail = id, %error, "a mail was sent, which cannot be written down yet");
                 tokio::time::sleep(PAUSE).await;
+                turn();
             }
             Ok(())
         }

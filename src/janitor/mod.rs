@@ -186,8 +186,7 @@ impl Janitor {
         let (Some(epoch), Some(now)) = (standing.epoch(), standing.now()) else {
             if lead.take().is_some() {
                 tracing::warn!("another janitor leads now");
-                self.metrics.checks_blame_fleet.set(0);
-                self.metrics.kills_held.set(0);
+                self.metrics.led_no_more();
             }
             return;
         };

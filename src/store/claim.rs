@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -55,6 +56,8 @@ pub struct Claim {
     pub queue_ms: f64,
     /// PostgreSQL's clock at the claim, in seconds since 1970.
     pub claimed_unix: f64,
+    /// When its row arrived here.
+    pub received: Instant,
     /// Why the action was killed, if it is.
     pub killed_reason: Option<String>,
     /// Which secrets sign.
@@ -138,13 +141,14 @@ pub async fn claim(database: &Database, worker: &str, room: &Room, look: Look) -
             ],
         )
         .await?;
-    let mut claims: Vec<Claim> = rows.iter().map(|row| read(row, token)).collect::<Result<_, StoreError>>()?;
+    let received = Instant::now();
+    let mut claims: Vec<Claim> = rows.iter().map(|row| read(row, token, received)).collect::<Result<_, StoreError>>()?;
     claims.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     Ok(claims)
 }
 
 /// By position: a name would be looked for among twenty, for each of them.
-fn read(row: &Row, token: Uuid) -> Result<Claim, StoreError> {
+fn read(row: &Row, token: Uuid, received: Instant) -> Result<Claim, StoreError> {
     let trigger: &str = row.try_get(4)?;
     Ok(Claim {
         id: row.try_get(0)?,
@@ -162,6 +166,7 @@ fn read(row: &Row, token: Uuid) -> Result<Claim, StoreError> {
         remaining_ms: row.try_get(11)?,
         queue_ms: row.try_get(12)?,
         claimed_unix: row.try_get(13)?,
+        received,
         killed_reason: row.try_get(14)?,
         secrets: SecretVersions {
             current: row.try_get(15)?,

@@ -74,7 +74,7 @@ pub async fn do_due(database: &Database, epoch: i64) -> Result<Done, StoreError>
 }
 
 /// Ends what is left from before there was a leader, and tells the waiters; returns how many.
-pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, StoreError> {
+pub async fn end_left_behind(database: &Database, epoch: i64, turn: &impl Fn()) -> Result<usize, StoreError> {
     let mut ended = 0;
     loop {
         let ids: Vec<String> = scalars(&database.rows_within(LONG_ANSWER, LEFT_BEHIND, params![]).await?)?;
@@ -86,17 +86,19 @@ pub async fn end_left_behind(database: &Database, epoch: i64) -> Result<usize, S
             return Ok(ended); // another leads, or their results got there first
         }
         ended += rows.len();
+        turn();
         notify(database, &replies(&rows)?).await?;
     }
 }
 
 /// Makes the partitions that are missing, each by itself; returns how many. One that cannot be made
 /// is tried again, and keeps no other from being made.
-pub async fn make_partitions(database: &Database, retention_days: u32) -> Result<usize, StoreError> {
+pub async fn make_partitions(database: &Database, retention_days: u32, turn: &impl Fn()) -> Result<usize, StoreError> {
     let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
     let days: Vec<String> = scalars(&database.rows_within(LONG_ANSWER, DAYS_TO_MAKE, params![keep]).await?)?;
     let mut made = 0;
     for day in days {
+        turn();
         match database.rows_within(LONG_ANSWER, MAKE_PARTITION, params![day]).await {
             Ok(_) => made += 1,
             Err(error) => tracing::warn!(%error, day, "a partition could not be made; it is tried again in a minute"),
@@ -106,10 +108,11 @@ pub async fn make_partitions(database: &Database, retention_days: u32) -> Result
 }
 
 /// Deletes what the default partition holds beyond the retention, some rows at a time; returns how many.
-pub async fn sweep_default(database: &Database, retention_days: u32) -> Result<i64, StoreError> {
+pub async fn sweep_default(database: &Database, retention_days: u32, turn: &impl Fn()) -> Result<i64, StoreError> {
     let keep = i32::try_from(retention_days).unwrap_or(i32::MAX);
     let mut swept = 0;
     loop {
+        turn();
         let some: i64 = database.row_within(LONG_ANSWER, SWEEP_DEFAULT, params![keep]).await?.try_get(0)?;
         swept += some;
         if some == 0 {

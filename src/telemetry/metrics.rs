@@ -124,6 +124,8 @@ pub struct Metrics {
     pub queue_wait: Histogram,
     /// End to end less the call.
     pub overhead: Histogram,
+    /// 1 while this process claims.
+    pub working: Gauge,
     /// Calls held now.
     pub in_flight: Gauge,
     /// Invocations a claim brought.
@@ -199,6 +201,7 @@ impl Default for Metrics {
             call_duration: Family::new_with_constructor(seconds),
             queue_wait: seconds(),
             overhead: seconds(),
+            working: Gauge::default(),
             in_flight: Gauge::default(),
             claim_batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             kills: Family::default(),
@@ -230,6 +233,7 @@ impl Default for Metrics {
         registry.register("call_duration_seconds", "The call alone, DNS to last byte", metrics.call_duration.clone());
         registry.register("queue_wait_seconds", "From enqueue to claim", metrics.queue_wait.clone());
         registry.register("overhead_seconds", "End to end less the call", metrics.overhead.clone());
+        registry.register("working", "1 while this worker claims", metrics.working.clone());
         registry.register("in_flight", "Calls held now", metrics.in_flight.clone());
         registry.register("claim_batch_size", "Invocations a claim brought", metrics.claim_batch_size.clone());
         registry.register("kills", "Trips of the kill-switch", metrics.kills.clone());
@@ -305,6 +309,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Another janitor leads, or none: what this one saw of the fleet is the past.
+    pub fn led_no_more(&self) {
+        for gauge in [&self.checks_blame_fleet, &self.kills_held, &self.queued, &self.replication_lag, &self.database_certificate_expiry] {
+            gauge.set(0);
+        }
+        self.oldest_queued.set(0.0);
+        self.notify_queue_usage.set(0.0);
+    }
+
     /// A connection to the database was replaced.
     pub fn replaced(&self, reason: &'static str) {
         self.connections_replaced.get_or_create(&ReplacedLabel { reason }).inc();

@@ -3,10 +3,14 @@
 //! Without a service manager that asks for it nothing is said.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sd_notify::NotifyState;
 
 use super::Metrics;
+
+/// The program said that it leaves: nobody watches it any more, and nobody may read what it says.
+static IS_LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// The program does its work from now on.
 pub fn ready() {
@@ -15,6 +19,7 @@ pub fn ready() {
 
 /// The program ends what it holds and begins nothing more.
 pub fn stopping() {
+    IS_LEAVING.store(true, Ordering::Relaxed);
     tell(NotifyState::Stopping);
 }
 
@@ -26,12 +31,14 @@ pub fn watch(metrics: Arc<Metrics>) {
         let mut every = tokio::time::interval(patience / 3);
         loop {
             every.tick().await;
-            let (is_late, loops) = metrics.liveness.tell();
-            if is_late {
-                tracing::error!(loops, "a loop stands still; the service manager hears nothing more");
+            if IS_LEAVING.load(Ordering::Relaxed) {
                 return;
             }
-            tell(NotifyState::Watchdog);
+            match metrics.liveness.tell() {
+                (false, _) => tell(NotifyState::Watchdog),
+                // It may come around yet, before the service manager has had enough.
+                (true, loops) => tracing::error!(loops, "a loop stands still; the service manager hears nothing"),
+            }
         }
     });
 }

@@ -5,16 +5,16 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Protocol, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::Instant;
 
 use super::Metrics;
 use crate::config::{self, ConfigError};
@@ -28,6 +28,8 @@ const BATCH: usize = 64;
 const GATHERING: Duration = Duration::from_secs(1);
 /// A collector that takes longer is away.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is dropped is told no more often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Where finished traces go.
 #[derive(Debug)]
@@ -35,7 +37,6 @@ pub struct Tracer {
     sender: Sender<Option<Recording>>,
     scope: InstrumentationScope,
     metrics: Arc<Metrics>,
-    was_full: AtomicBool,
 }
 
 /// The spans of one unit of work; the first is what the others are under.
@@ -76,6 +77,8 @@ impl Tracer {
             .with_endpoint(endpoint)
             .with_timeout(PATIENCE)
             .with_http_client(Client(client))
+            // Its pauses would stop a thread of the runtime, and with it whoever signs in.
+            .with_retry_policy(RetryPolicy::disabled())
             .build();
         let mut exporter = exporter.map_err(|error| wrong(error.to_string()))?;
         let resource = Resource::builder_empty()
@@ -86,7 +89,7 @@ impl Tracer {
         let (sender, finished) = channel(WAITING);
         let scope = InstrumentationScope::builder("authio-actions").with_version(env!("CARGO_PKG_VERSION")).build();
         let exporting = export(exporter, finished, Arc::clone(&metrics));
-        Ok(Some((Self { sender, scope, metrics, was_full: AtomicBool::default() }, exporting)))
+        Ok(Some((Self { sender, scope, metrics }, exporting)))
     }
 
     /// A new span under `parent`, which is another process's.
@@ -108,21 +111,14 @@ impl Tracer {
         };
         recording.steps.push(root);
         let spans = recording.steps.len() as u64;
-        let is_full = self.sender.try_send(Some(recording)).is_err();
-        if is_full {
+        if self.sender.try_send(Some(recording)).is_err() {
             self.metrics.spans_dropped.inc_by(spans);
-        }
-        if is_full && !self.was_full.swap(is_full, Ordering::Relaxed) {
-            tracing::warn!("spans are dropped: the collector does not take them fast enough");
-        } else if !is_full {
-            self.was_full.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Lets the loop end once it has exported what was recorded.
-    pub async fn close(&self) {
-        // A loop that is gone needs no word.
-        let _ = self.sender.send(None).await;
+    /// Lets the loop end once it has exported what was recorded; false where it is gone already.
+    pub async fn close(&self) -> bool {
+        self.sender.send(None).await.is_ok()
     }
 }
 
@@ -175,11 +171,11 @@ fn random_id() -> [u8; 8] {
 }
 
 async fn export(exporter: SpanExporter, mut finished: Receiver<Option<Recording>>, metrics: Arc<Metrics>) {
-    let mut is_away = false;
+    let (mut told, mut tell_at) = (0, Instant::now());
     let mut is_last = false;
     while !is_last {
         let mut batch = Vec::new();
-        let until = tokio::time::Instant::now() + GATHERING;
+        let until = Instant::now() + GATHERING;
         while batch.len() < BATCH {
             match tokio::time::timeout_at(until, finished.recv()).await {
                 Ok(Some(Some(recording))) => batch.push(recording),
@@ -190,23 +186,22 @@ async fn export(exporter: SpanExporter, mut finished: Receiver<Option<Recording>
                 Err(_) => break,
             }
         }
-        metrics.liveness.alive("traces");
         let spans: Vec<SpanData> = batch.into_iter().flat_map(|recording| recording.steps).collect();
-        if spans.is_empty() {
-            continue;
-        }
         let count = spans.len() as u64;
-        match exporter.export(spans).await {
-            Ok(()) => {
-                metrics.spans_exported.inc_by(count);
-                is_away = false;
-            }
-            Err(error) => {
-                metrics.spans_dropped.inc_by(count);
-                if !std::mem::replace(&mut is_away, true) {
-                    tracing::warn!(%error, "spans are dropped: the collector does not take them");
+        let mut why = None;
+        if count > 0 {
+            match exporter.export(spans).await {
+                Ok(()) => drop(metrics.spans_exported.inc_by(count)),
+                Err(error) => {
+                    metrics.spans_dropped.inc_by(count);
+                    why = Some(error.to_string());
                 }
             }
+        }
+        let dropped = metrics.spans_dropped.get();
+        if dropped > told && Instant::now() >= tell_at {
+            tracing::warn!(spans = dropped - told, why, "spans are dropped: the collector does not take them, or not fast enough");
+            (told, tell_at) = (dropped, Instant::now() + TELL_EVERY);
         }
     }
 }
@@ -218,7 +213,11 @@ struct Client(reqwest::Client);
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.0.execute(request.try_into()?).await?.error_for_status()?;
+        let answer = self.0.execute(request.try_into()?).await.map_err(|error| {
+            let error = error.without_url();
+            tracing::debug!(error = &error as &dyn std::error::Error, "the collector is not reached");
+            error
+        })?;
         let status = answer.status();
         let mut response = Response::new(answer.bytes().await?);
         *response.status_mut() = status;

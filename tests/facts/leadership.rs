@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use authio_actions_testkit::endpoint::Reply;
+use authio_actions_testkit::scrape;
 use sqlx::{Executor, PgPool};
 use tokio::time::Instant;
 
@@ -100,4 +101,22 @@ async fn a_row_of_5xx_from_before_its_time_is_found_by_a_new_leader() {
     let recent = "select count(*), count(*) filter (where status = 'expired') from actions.recent($1, 150)";
     let counts: (i64, i64) = sqlx::query_as(recent).bind(&ids[0]).fetch_one(&stack.ops).await.unwrap();
     assert_eq!(counts, (150, 75), "the newest of both kinds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leads_no_more_tells_nothing_of_the_fleet() {
+    let stack = answering(Reply::json("{}")).await;
+    let metrics = scrape::free_address();
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "timeout_ms => 5000").await;
+    let mut janitor = stack.janitor(&[("ACTIONS_METRICS__LISTEN", &metrics), ("ACTIONS_KILL_SWITCH__TICK_MS", "50")]).await;
+    enqueue(&stack.core, "p", "pre_register", "{}").await;
+    repeat(async || scrape::value(&metrics, "actions_queued").await == 1.0).await;
+    let owner = stack.database.owner().await;
+    let another = "update actions_private.leadership set holder = 'another', epoch = epoch + 1, expires_at = now() + interval '1 hour'";
+    owner.execute(another).await.unwrap();
+    janitor.logged("another janitor leads now").await;
+    for gauge in ["queued", "oldest_queued_seconds", "notify_queue_usage", "replication_lag_bytes", "kills_held"] {
+        assert_eq!(scrape::value(&metrics, &format!("actions_{gauge}")).await, 0.0, "{gauge}");
+    }
 }

@@ -168,9 +168,8 @@ async fn a_valid_trace_parent_is_passed_on_whichever_way_it_came_and_an_invalid_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_costs_nobody_his_sign_in() {
     let stack = answering(Reply::json("{}")).await;
-    let (metrics, nowhere) = (scrape::free_address(), format!("http://{}", scrape::free_address()));
-    let settings = [("ACTIONS_TELEMETRY__OTLP_ENDPOINT", nowhere.as_str()), ("ACTIONS_METRICS__LISTEN", &metrics)];
-    let mut worker = stack.worker(&settings).await;
+    let nowhere = format!("http://{}", scrape::free_address());
+    let mut worker = stack.worker(&[("ACTIONS_TELEMETRY__OTLP_ENDPOINT", &nowhere)]).await;
     stack.project("p").await;
     stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
     let client = Client::connect(&Options::new(&stack.database.url("core"))).await.unwrap();
@@ -181,6 +180,28 @@ async fn a_collector_that_is_away_costs_nobody_his_sign_in() {
         assert_eq!(answer.outcome.status.as_str(), "ok");
     }
     worker.logged("spans are dropped: the collector does not take them").await;
+    // Those of an endpoint that refuses are told by its status; a span is no reason to try twice.
+    let mut refusing = Webhook::start(&[401, 503]).await;
+    let mut other = stack.worker(&[("ACTIONS_TELEMETRY__OTLP_ENDPOINT", &refusing.url)]).await;
+    assert!(worker.drained().await.success());
+    let answer = client.invoke_with(&details, "p", Trigger::PreRegister, &json!({})).await.unwrap();
+    assert_eq!(answer.outcome.status.as_str(), "ok");
+    refusing.next_bytes().await;
+    other.logged("401").await;
+    assert!(other.drained().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_nobody_takes_are_counted() {
+    let stack = answering(Reply::json("{}")).await;
+    let (metrics, nowhere) = (scrape::free_address(), format!("http://{}", scrape::free_address()));
+    let settings = [("ACTIONS_TELEMETRY__OTLP_ENDPOINT", nowhere.as_str()), ("ACTIONS_METRICS__LISTEN", &metrics)];
+    let mut worker = stack.worker(&settings).await;
+    stack.project("p").await;
+    stack.action("p", "pre_register", &stack.endpoint.url("/"), "").await;
+    for _ in 0..3 {
+        ask(&stack.core, "actions.enqueue('p', 'pre_register', '{}', trace_parent => $1)", &[&parent("01")]).await.unwrap();
+    }
     repeat(async || scrape::value(&metrics, "actions_spans_dropped_total").await >= 15.0).await;
     assert_eq!(scrape::value(&metrics, "actions_spans_exported_total").await, 0.0);
     assert!(worker.drained().await.success());

@@ -89,6 +89,7 @@ impl Provider {
         let wrong = |key: &str, given: String, accepted: &str| ConfigError { key: key.to_owned(), given, accepted: accepted.to_owned() };
         let Some((issuer, client_id, secret)) = config.console.oidc.client()? else { return Ok(None) };
         let mut http = reqwest::ClientBuilder::new()
+            .tls_built_in_native_certs(false) // the public roots, and egress.extra_ca_file
             .redirect(reqwest::redirect::Policy::none()) // a provider that leads elsewhere is not the one that was configured
             .no_proxy()
             .timeout(std::time::Duration::from_secs(10));

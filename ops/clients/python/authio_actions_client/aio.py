@@ -32,6 +32,7 @@ from .protocol import (
     PATIENCE_S,
     RESULTS,
     SILENCE_S,
+    TRACE_PARENT,
     ActionsError,
     ReplyTo,
     Told,
@@ -128,7 +129,7 @@ class AsyncClient:
         if not self._tasks:
             raise ActionsError("the client is closed; use it within: async with AsyncClient(url) as client")
         request = {"project_id": project_id, "trigger": trigger, "event": event, "event_id": event_id or new_event_id()}
-        if trace_parent is not None:
+        if trace_parent is not None and TRACE_PARENT.fullmatch(trace_parent):
             request["trace_parent"] = trace_parent
         ask = _Ask(request, asyncio.get_running_loop().create_future())
         self._reporting += 1

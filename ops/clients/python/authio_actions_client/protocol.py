@@ -37,6 +37,9 @@ KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000,
 }  # fmt: skip
 
+#: The form of a W3C traceparent; what has another is passed over, here as in the database.
+TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]*)?", re.ASCII)
+
 _ID = re.compile(r"inv_[0-9A-Z]{26}", re.ASCII)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 #: A number that a float, or another language, may not hold as it was written.

@@ -169,7 +169,7 @@ class Clients(unittest.IsolatedAsyncioTestCase):
     async def test_a_trace_goes_through_and_one_that_is_none_is_passed_over(self):
         trace_parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         async with AsyncClient(URL) as client:
-            for given, got in ((trace_parent, trace_parent), ("odd", "")):
+            for given, got in ((trace_parent, trace_parent), ("odd", ""), ("\0", ""), ("\ud800", "")):
                 answer = await client.invoke("acme", "pre_token_mint", plan("trace"), trace_parent=given)
                 self.assertEqual(answer.outcome["claims"], {"trace": got})
 

@@ -30,6 +30,9 @@ const EARLY = 10_000;
 /** A line that went dead is noticed sooner than the system would by itself. */
 const KEEPALIVE = { keepAlive: true, keepAliveInitialDelayMillis: 5_000 };
 
+/** The form of a W3C traceparent; what has another is passed over, here as in the database. */
+const TRACE_PARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]*)?$/;
+
 export interface Options {
   /** URL of a login with the role `actions_core`; may go through a pooler. */
   url: string;
@@ -147,7 +150,8 @@ export class Client {
     let waiter: Waiter | undefined;
     try {
       row = await new Promise<Row>((resolve, reject) => {
-        const { eventId = newEventId(), traceParent } = details;
+        const { eventId = newEventId() } = details;
+        const traceParent = TRACE_PARENT.test(details.traceParent ?? "") ? details.traceParent : undefined;
         this.#asked.push({ request: { project_id: projectId, trigger, event, event_id: eventId, trace_parent: traceParent }, resolve, reject });
         void this.#gather();
       });

@@ -249,7 +249,7 @@ test("a line that goes dead is an error in time", async () => {
 test("a trace goes through, and one that is none is passed over", () =>
   withClient(async (client) => {
     const traceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    for (const [given, got] of [[traceParent, traceParent], ["odd", ""]] as const) {
+    for (const [given, got] of [[traceParent, traceParent], ["odd", ""], ["\0", ""], ["\ud800", ""]] as const) {
       const { outcome } = await client.invoke("acme", "pre_token_mint", plan("trace"), { traceParent: given });
       assert.deepEqual(outcome.claims, { trace: got });
     }
