@@ -9,6 +9,10 @@ use authio_actions::program::{ConsoleArguments, JanitorArguments, WorkerArgument
 use clap::{Command, CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 
+/// The defaults in this tree, and where the package has them.
+const DEFAULTS: &str = "config/default.toml";
+const PACKAGED_DEFAULTS: &str = "/usr/share/doc/authio-actions/default.toml";
+
 /// Writes man pages and completions.
 #[derive(Parser)]
 struct Arguments {
@@ -35,5 +39,15 @@ fn complete(folder: &Path, command: &Command) -> io::Result<()> {
 
 /// A page for the command and one for each of its own.
 fn man(folder: &Path, command: Command) -> io::Result<()> {
-    clap_mangen::generate_to(command.disable_help_subcommand(true), folder)
+    clap_mangen::generate_to(as_page(command).disable_help_subcommand(true), folder)
+}
+
+/// What stands behind the options keeps its lines, which a page would otherwise fill up, and names files of the package.
+fn as_page(command: Command) -> Command {
+    let behind = command.get_after_help().map(|text| text.to_string().replace('\n', "\n\n").replace(DEFAULTS, PACKAGED_DEFAULTS));
+    let command = match behind {
+        Some(behind) => command.after_help(behind),
+        None => command,
+    };
+    command.mut_subcommands(as_page)
 }
