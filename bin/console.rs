@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     program::run("actions-console", async || {
         let stop = program::stop_signal();
         let config = program::load(arguments.config.as_deref())?;
-        telemetry::init(&config, &Process::this("console").id)?;
+        telemetry::init(&config, "console", &Process::this("console").id)?;
         let metrics = Arc::new(Metrics::default());
         telemetry::service::watch(Arc::clone(&metrics));
         let (console, link) = Console::prepare(config.clone(), Arc::clone(&metrics)).await?;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         let stop = program::stop_signal();
         let config = program::load(arguments.config.as_deref())?;
         let process = Process::this("janitor");
-        telemetry::init(&config, &process.id)?;
+        telemetry::init(&config, process.kind, &process.id)?;
         let metrics = Arc::new(Metrics::default());
         telemetry::service::watch(Arc::clone(&metrics));
         let janitor = Janitor::prepare(config.clone(), process, Arc::clone(&metrics)).await?;

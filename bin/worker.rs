@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         let stop = program::stop_signal();
         let config = program::load(arguments.config.as_deref())?;
         let process = Process::this("worker");
-        telemetry::init(&config, &process.id)?;
+        telemetry::init(&config, process.kind, &process.id)?;
         program::raise_open_files(config.worker.max_in_flight);
         let metrics = Arc::new(Metrics::default());
         telemetry::service::watch(Arc::clone(&metrics));

@@ -156,7 +156,7 @@ impl Worker {
         loops.start("write_back", writing);
         loops.start("tell", telling);
         loops.start("aside", keeping);
-        tracing::info!(worker = worker.process.id, "working");
+        tracing::info!("working");
         worker.metrics.working.set(1);
         service::ready();
 

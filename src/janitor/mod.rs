@@ -120,7 +120,7 @@ impl Janitor {
         let mut ticks = tokio::time::interval(self.config.kill_switch.tick());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats = tokio::time::interval(BEAT);
-        tracing::info!(janitor = self.process.id, "watching");
+        tracing::info!("watching");
         service::ready();
         tokio::pin!(stop);
         loop {

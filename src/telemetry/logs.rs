@@ -13,8 +13,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
-/// Sends logs to standard error, panics among them. `process` stands in each line that is JSON, with the release.
-pub fn init(config: &Config, process: &str) -> Result<(), ConfigError> {
+/// Sends logs to standard error, panics among them. Each line that is JSON says first whose it is: `kind` with the
+/// process's `id`, such as the `worker` that an invocation names, and the release.
+pub fn init(config: &Config, kind: &str, id: &str) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&config.log.filter).map_err(|error| ConfigError {
         key: "log.filter".to_owned(),
         given: error.to_string(),
@@ -25,7 +26,7 @@ pub fn init(config: &Config, process: &str) -> Result<(), ConfigError> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(on_terminal);
     let outcome = match format {
         LogFormat::Pretty => builder.compact().try_init(),
-        LogFormat::Json => builder.fmt_fields(JsonFields::new()).event_format(Stamped::new(process)).try_init(),
+        LogFormat::Json => builder.fmt_fields(JsonFields::new()).event_format(Stamped::new(kind, id)).try_init(),
     };
     if outcome.is_err() {
         tracing::debug!("a subscriber was there already");
@@ -51,8 +52,8 @@ struct Stamped {
 }
 
 impl Stamped {
-    fn new(process: &str) -> Self {
-        let stamp = serde_json::json!({ "process": process, "version": env!("CARGO_PKG_VERSION") }).to_string();
+    fn new(kind: &str, id: &str) -> Self {
+        let stamp = serde_json::json!({ kind: id, "version": env!("CARGO_PKG_VERSION") }).to_string();
         Self { lines: Format::default().json().flatten_event(true), stamp: stamp.trim_end_matches('}').to_owned() }
     }
 }
@@ -91,7 +92,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
             .fmt_fields(JsonFields::new())
-            .event_format(Stamped::new("worker-\"7\""))
+            .event_format(Stamped::new("worker", "worker-\"7\""))
             .finish();
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(log_panic));
@@ -105,7 +106,7 @@ mod tests {
             panic!("not two lines: {text}");
         };
         for line in [first, second] {
-            assert_eq!((line["process"].as_str(), line["version"].as_str()), (Some("worker-\"7\""), Some(env!("CARGO_PKG_VERSION"))));
+            assert_eq!((line["worker"].as_str(), line["version"].as_str()), (Some("worker-\"7\""), Some(env!("CARGO_PKG_VERSION"))));
         }
         assert_eq!((first["message"].as_str(), first["n"].as_i64()), (Some("in order"), Some(1)));
         assert_eq!((second["message"].as_str(), second["level"].as_str()), (Some("panicked: on \"purpose\""), Some("ERROR")));
