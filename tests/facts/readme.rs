@@ -85,7 +85,7 @@ struct Shell {
     commands: tokio::fs::File,
     output: Lines<BufReader<ChildStdout>>,
     folder: PathBuf,
-    _process: tokio::process::Child,
+    process: tokio::process::Child,
 }
 
 impl Shell {
@@ -106,7 +106,7 @@ impl Shell {
         let mut process = process.spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap()).lines();
         let commands = tokio::fs::OpenOptions::new().write(true).open(&fifo).await.unwrap();
-        let mut this = Self { commands, output, folder, _process: process };
+        let mut this = Self { commands, output, folder, process };
         // The programs were built before the tests began.
         this.run("cargo() { [ \"$1\" = build ] || command cargo \"$@\"; }; export -f cargo").await;
         this
@@ -156,8 +156,15 @@ impl Shell {
     }
 }
 
+/// What a page that lies has started is ended all the same.
 impl Drop for Shell {
     fn drop(&mut self) {
+        if let Some(id) = self.process.id() {
+            let _ = Command::new("pkill").args(["-P", &id.to_string()]).status();
+        }
+        for folder in std::fs::read_dir(&self.folder).into_iter().flatten().flatten().filter(|folder| folder.path().join("data").exists()) {
+            let _ = Command::new(root().join("ops/postgres")).arg("remove").arg(folder.path()).status();
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
