@@ -17,7 +17,7 @@ use crate::support::programs;
 /// Pages for people, but for those of libraries, whose own tests run their commands.
 const PAGES: [&str; 5] = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", "ops/runbook.md"];
 /// How long a command may take until it shows what stands below it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(200);
 /// A line that no command prints.
 const END: &str = "--- readme: status";
